@@ -1,0 +1,7 @@
+//! Every effect of the supervisor: processes, disks, network, clock.
+//!
+//! What it refuses: decisions (those are in `policies`) and the words of the configuration file.
+
+pub mod error;
+
+pub use error::{Error, Result};
