@@ -1,0 +1,52 @@
+//! `cargo xtask test`: set-up, every program built once, then all tests.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::command;
+use crate::prepare::target_folder;
+use crate::setup::{self, Environment};
+
+/// Tests and the programs they start are built with these alike, or cargo would build them twice. 
+const WORKSPACE: [&str; 3] = ["--workspace", "--features", "supervisor/failpoints"];
+
+/// Runs them; `arguments` go to the test runner.
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    let environment = environment()?;
+    command::run(environment.apply(command::cargo().arg("build").args(WORKSPACE)))?;
+    let binaries = target_folder()?.join("debug");
+
+    let nextest = command::output(command::cargo().args(["nextest", "--version"])).is_ok();
+    command::run(with(&environment, &binaries, runner(nextest).args(WORKSPACE).args(arguments)))?;
+    // nextest runs no examples of documentation, and `cargo test` has just run them.
+    if nextest && arguments.is_empty() {
+        command::run(with(&environment, &binaries, command::cargo().args(["test", "--doc"]).args(WORKSPACE)))?;
+    }
+    Ok(())
+}
+
+/// Without root there is no set-up and no CRIU; tests that need them say so and skip.
+fn environment() -> Result<Environment> {
+    if setup::is_root() {
+        return setup::set_up();
+    }
+    println!("test: not root: no set-up; tests that dump or restore processes will say so and be skipped");
+    Environment::as_found()
+}
+
+fn runner(nextest: bool) -> Command {
+    let mut cargo = command::cargo();
+    if nextest {
+        cargo.args(["nextest", "run"]);
+    } else {
+        println!("test: cargo-nextest is not installed, using cargo test");
+        cargo.arg("test");
+    }
+    cargo
+}
+
+fn with<'a>(environment: &Environment, binaries: &PathBuf, command: &'a mut Command) -> &'a mut Command {
+    environment.apply(command).env("SUPERVISOR_BIN_DIR", binaries)
+}
