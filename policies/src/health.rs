@@ -1,0 +1,196 @@
+//! From a row of probe results to a verdict.
+//!
+//! Results are counted consecutively: `failure_threshold` failures in a row make unhealthy, `success_threshold`
+//! successes in a row make healthy, one result of the other sort begins the count anew. Failures within
+//! `start_period` do not count until the first success. A failure of a probe that overlapped a freeze says nothing
+//! about the service and is dropped.
+//!
+//! Over several probes: startup probes gate the others and are done for good once they passed; liveness decides
+//! the verdict; readiness decides only `ready`. Without probes a running service is healthy.
+
+use std::time::Duration;
+
+use crate::time::Instant;
+use crate::word::words;
+
+/// What a probe is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Is it alive? If not, it hangs and is recovered.
+    Liveness,
+    /// Can it serve now? If not, it is only reported.
+    Readiness,
+    /// Has it come up? Until then the others are not asked.
+    Startup,
+}
+
+words!(Role { Liveness = "liveness", Readiness = "readiness", Startup = "startup" });
+
+/// The judgement from a row of results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// Not known yet.
+    Starting,
+    /// Works.
+    Healthy,
+    /// Does not.
+    Unhealthy,
+}
+
+words!(Verdict { Starting = "starting", Healthy = "healthy", Unhealthy = "unhealthy" });
+
+/// How one probe is asked and counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// What it is asked for.
+    pub role: Role,
+    /// From the beginning of one probe to the beginning of the next.
+    pub interval: Duration,
+    /// A probe that takes longer has failed.
+    pub timeout: Duration,
+    /// Failures in a row that make unhealthy; 0 is taken as 1.
+    pub failure_threshold: u32,
+    /// Successes in a row that make healthy; 0 is taken as 1.
+    pub success_threshold: u32,
+    /// How long after the service began its failures do not count.
+    pub start_period: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            role: Role::Liveness,
+            interval: Duration::from_secs(10),
+            timeout: Duration::from_secs(1),
+            failure_threshold: 3,
+            success_threshold: 1,
+            start_period: Duration::ZERO,
+        }
+    }
+}
+
+/// The health of one run of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    rows: Vec<Row>,
+    began: Instant,
+}
+
+/// The results of one probe, counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Row {
+    settings: Settings,
+    verdict: Verdict,
+    passed_once: bool,
+    passes: u32,
+    failures: u32,
+}
+
+impl Health {
+    /// The health of a service that began to run at `now`.
+    #[must_use]
+    pub fn new(probes: &[Settings], now: Instant) -> Self {
+        Self { rows: probes.iter().cloned().map(Row::new).collect(), began: now }
+    }
+
+    /// Count one result. A probe that does not exist, is not asked yet or not any more changes nothing.
+    ///
+    /// Returns whether the result counted as one about the service.
+    pub fn record(&mut self, now: Instant, probe: usize, passed: bool, overlapped_freeze: bool) -> bool {
+        let gate_open = self.started();
+        let Some(row) = self.rows.get_mut(probe) else { return false };
+        let startup = row.settings.role == Role::Startup;
+        let asked = if startup { row.verdict != Verdict::Healthy } else { gate_open };
+        let says_nothing = overlapped_freeze && !passed;
+        if !asked || says_nothing {
+            return false;
+        }
+        let in_start_period = now.since(self.began) < row.settings.start_period;
+        row.record(passed, in_start_period);
+        true
+    }
+
+    /// The judgement over all startup and liveness probes.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        let gate = self.worst(Role::Startup);
+        if gate == Verdict::Healthy { self.worst(Role::Liveness) } else { gate }
+    }
+
+    /// Healthy, and all readiness probes say so too.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        self.verdict() == Verdict::Healthy && self.worst(Role::Readiness) == Verdict::Healthy
+    }
+
+    /// The judgement of each probe, in the order of the settings.
+    #[must_use]
+    pub fn verdicts(&self) -> Vec<Verdict> {
+        self.rows.iter().map(|row| row.verdict).collect()
+    }
+
+    /// The places of the liveness probes.
+    pub fn liveness(&self) -> impl Iterator<Item = usize> + '_ {
+        self.rows.iter().enumerate().filter(|(_, row)| row.settings.role == Role::Liveness).map(|(at, _)| at)
+    }
+
+    fn started(&self) -> bool {
+        self.worst(Role::Startup) == Verdict::Healthy
+    }
+
+    fn worst(&self, role: Role) -> Verdict {
+        let of_role = || self.rows.iter().filter(|row| row.settings.role == role).map(|row| row.verdict);
+        if of_role().any(|v| v == Verdict::Unhealthy) {
+            Verdict::Unhealthy
+        } else if of_role().any(|v| v == Verdict::Starting) {
+            Verdict::Starting
+        } else {
+            Verdict::Healthy
+        }
+    }
+}
+
+/// How long a service may take to turn healthy before it counts as sick, though no probe ever said so.
+///
+/// Nothing without startup and liveness probes. The slowest startup probe and then the slowest liveness probe:
+/// `start_period` and as many intervals as its thresholds need.
+#[must_use]
+pub fn settle_limit(probes: &[Settings]) -> Option<Duration> {
+    let slowest = |role| {
+        let one = |p: &Settings| {
+            let rounds = p.failure_threshold.max(p.success_threshold).max(1);
+            let rounds = p.interval.max(p.timeout).saturating_mul(rounds);
+            p.start_period.saturating_add(rounds).saturating_add(p.timeout)
+        };
+        probes.iter().filter(|p| p.role == role).map(one).max()
+    };
+    match (slowest(Role::Startup), slowest(Role::Liveness)) {
+        (None, None) => None,
+        (startup, liveness) => Some(startup.unwrap_or_default().saturating_add(liveness.unwrap_or_default())),
+    }
+}
+
+impl Row {
+    const fn new(settings: Settings) -> Self {
+        Self { settings, verdict: Verdict::Starting, passed_once: false, passes: 0, failures: 0 }
+    }
+
+    fn record(&mut self, passed: bool, in_start_period: bool) {
+        if passed {
+            self.passed_once = true;
+            self.failures = 0;
+            self.passes = self.passes.saturating_add(1);
+        } else {
+            self.passes = 0;
+            if in_start_period && !self.passed_once {
+                return;
+            }
+            self.failures = self.failures.saturating_add(1);
+        }
+        if self.passes >= self.settings.success_threshold.max(1) {
+            self.verdict = Verdict::Healthy;
+        } else if self.failures >= self.settings.failure_threshold.max(1) {
+            self.verdict = Verdict::Unhealthy;
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! After our own restart: what was journaled and what is found, and what follows from both. A total function.
+//!
+//! Fail closed: what is not surely whole is killed, and a service that was asked to stop is never taken back. A kill
+//! is sent before the thaw, so that nothing of a service that must die runs on.
+
+use crate::service::RestartPolicy;
+use crate::word::words;
+
+/// What was journaled last, before the act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Intent {
+    /// It was to be started.
+    Starting,
+    /// It ran.
+    Running,
+    /// It ran, and a checkpoint was being taken.
+    Checkpointing,
+    /// It was to be restored.
+    Restoring,
+    /// It was being killed to be recovered.
+    Recovering,
+    /// It was to be stopped.
+    Stopping,
+    /// It was stopped, or done.
+    Stopped,
+    /// It was given up.
+    Failed,
+}
+
+words!(Intent {
+    Starting = "starting",
+    Running = "running",
+    Checkpointing = "checkpointing",
+    Restoring = "restoring",
+    Recovering = "recovering",
+    Stopping = "stopping",
+    Stopped = "stopped",
+    Failed = "failed",
+});
+
+/// What is found by the journaled handle (process and its start time, cgroup, the runtime's id).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Found {
+    /// It runs.
+    Alive,
+    /// It is whole and frozen.
+    Frozen,
+    /// Some of it is there: a start or restore that was not finished.
+    HalfRestored,
+    /// The handle is known and what it names is gone.
+    Dead,
+    /// There is no handle, or the host was started anew.
+    Absent,
+}
+
+words!(Found {
+    Alive = "alive",
+    Frozen = "frozen",
+    HalfRestored = "half-restored",
+    Dead = "dead",
+    Absent = "absent",
+});
+
+/// What follows once thawed and killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Then {
+    /// Take it back as it runs (event `Adopted`).
+    Adopt,
+    /// Bring its state back (event `FoundDead`).
+    Recover,
+    /// Start it as if for the first time (event `StartRequested`).
+    StartFresh,
+    /// Leave it.
+    StayStopped,
+}
+
+words!(Then {
+    Adopt = "adopt",
+    Recover = "recover",
+    StartFresh = "start-fresh",
+    StayStopped = "stay-stopped",
+});
+
+/// What to do with a service after our own restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Plan {
+    /// Thaw it, after the kill if there is one.
+    pub thaw: bool,
+    /// Kill it.
+    pub kill: bool,
+    /// And then.
+    pub then: Then,
+}
+
+/// What to do, from what was meant and what is.
+#[must_use]
+pub const fn plan(intent: Intent, found: Found, policy: RestartPolicy) -> Plan {
+    match intent {
+        Intent::Stopping | Intent::Stopped | Intent::Failed => end(found),
+        Intent::Running | Intent::Checkpointing => take_back(found, back(policy)),
+        Intent::Starting => take_back(found, Then::StartFresh),
+        Intent::Restoring => match found {
+            // Frozen in the middle of a restore: nobody knows how much of it is there.
+            Found::Frozen => Plan { thaw: true, kill: true, then: Then::Recover },
+            Found::Alive | Found::HalfRestored | Found::Dead | Found::Absent => {
+                take_back(found, Then::Recover)
+            }
+        },
+        // It had been found faulty: what is left of it is not worth taking back.
+        Intent::Recovering => Plan { then: Then::Recover, ..end(found) },
+    }
+}
+
+const fn end(found: Found) -> Plan {
+    match found {
+        Found::Alive | Found::HalfRestored => Plan { thaw: false, kill: true, then: Then::StayStopped },
+        Found::Frozen => Plan { thaw: true, kill: true, then: Then::StayStopped },
+        Found::Dead | Found::Absent => Plan { thaw: false, kill: false, then: Then::StayStopped },
+    }
+}
+
+const fn take_back(found: Found, otherwise: Then) -> Plan {
+    match found {
+        Found::Alive => Plan { thaw: false, kill: false, then: Then::Adopt },
+        Found::Frozen => Plan { thaw: true, kill: false, then: Then::Adopt },
+        Found::HalfRestored => Plan { thaw: false, kill: true, then: otherwise },
+        Found::Dead | Found::Absent => Plan { thaw: false, kill: false, then: otherwise },
+    }
+}
+
+/// A service that ran and is gone is brought back, unless it is never to be restarted.
+const fn back(policy: RestartPolicy) -> Then {
+    match policy {
+        RestartPolicy::Always | RestartPolicy::OnFailure | RestartPolicy::UnlessStopped => Then::Recover,
+        RestartPolicy::Never => Then::StayStopped,
+    }
+}

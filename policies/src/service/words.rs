@@ -1,0 +1,562 @@
+//! The words of a service's life: events, commands, notices, settings, status. Plain data.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::failure::Failure;
+use crate::health::Verdict;
+use crate::id::{Attempt, ImageId};
+use crate::image::{ImageFacts, ImageVerdict};
+use crate::ladder::{Rung, SkipReason};
+use crate::time::Instant;
+use crate::word::words;
+use crate::{backoff, cadence, health, ladder};
+
+/// When a service that ended is brought back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RestartPolicy {
+    /// Whatever its exit.
+    Always,
+    /// Unless its exit code is one of the success codes.
+    OnFailure,
+    /// Whatever its exit, but it stays stopped over restarts of the supervisor once a stop was asked for.
+    UnlessStopped,
+    /// Not at all. A hang is only reported.
+    Never,
+}
+
+words!(RestartPolicy {
+    Always = "always",
+    OnFailure = "on-failure",
+    UnlessStopped = "unless-stopped",
+    Never = "never",
+});
+
+/// Everything that decides about one service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// How long to wait before trying the same again.
+    pub backoff: backoff::Settings,
+    /// When checkpoints are taken.
+    pub cadence: cadence::Settings,
+    /// How health is judged; an event names a probe by its place here.
+    pub probes: Vec<health::Settings>,
+    /// How it is recovered.
+    pub ladder: ladder::Settings,
+    /// When it is brought back.
+    pub restart_policy: RestartPolicy,
+    /// Exit codes that mean "done" and not "failed".
+    pub success_exit_codes: Vec<i32>,
+    /// How long it may take to stop by itself.
+    pub stop_timeout: Duration,
+    /// How long a cold start may take to be answered.
+    pub start_timeout: Duration,
+    /// How long a restore may take to be answered.
+    pub restore_timeout: Duration,
+    /// Try one checkpoint soon after the first start, to learn early whether it can be checkpointed.
+    pub trial_dump: bool,
+}
+
+/// How a service ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Exit {
+    /// By itself, with this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+    /// Killed for want of memory.
+    OutOfMemory,
+    /// Gone; nobody saw how.
+    Unknown,
+}
+
+/// Why a checkpoint is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CheckpointReason {
+    /// To learn whether it can be done.
+    Trial,
+    /// It was due.
+    Cadence,
+    /// A person or program asked for it.
+    Request,
+    /// The supervisor stops.
+    Shutdown,
+}
+
+words!(CheckpointReason { Trial = "trial", Cadence = "cadence", Request = "request", Shutdown = "shutdown" });
+
+/// What has happened. Every answer bears the attempt of the command that it answers; `run` is the attempt of the
+/// start or restore that brought the run about (see [`Status::run`]).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A start succeeded: the service runs.
+    Started {
+        /// Of the command.
+        attempt: Attempt,
+    },
+    /// A start failed.
+    StartFailed {
+        /// Of the command.
+        attempt: Attempt,
+        /// Why.
+        failure: Failure,
+    },
+    /// A restore succeeded: the service runs.
+    Restored {
+        /// Of the command.
+        attempt: Attempt,
+        /// From which image.
+        image: ImageId,
+    },
+    /// A restore failed.
+    RestoreFailed {
+        /// Of the command.
+        attempt: Attempt,
+        /// From which image.
+        image: ImageId,
+        /// Why. `Corrupt` and `Refused` rule the image out for good.
+        failure: Failure,
+    },
+    /// A checkpoint succeeded; the service is thawed, the image may be restored on this host.
+    CheckpointDone {
+        /// Of the command.
+        attempt: Attempt,
+        /// What is known of the image now. That it became durable later is told by `ImagesListed`.
+        image: ImageFacts,
+        /// How long the service stood still.
+        pause: Duration,
+    },
+    /// A checkpoint failed; the service is thawed, or dead.
+    CheckpointFailed {
+        /// Of the command.
+        attempt: Attempt,
+        /// Why. `Refused`: the service cannot be checkpointed.
+        failure: Failure,
+    },
+    /// All of the service is dead and leftovers are removed.
+    Killed {
+        /// Of the command.
+        attempt: Attempt,
+    },
+    /// Something of the service may be left.
+    KillFailed {
+        /// Of the command.
+        attempt: Attempt,
+        /// Why.
+        failure: Failure,
+    },
+    /// The service has ended as asked.
+    Stopped {
+        /// Of the command.
+        attempt: Attempt,
+    },
+    /// The service would not stop.
+    StopFailed {
+        /// Of the command.
+        attempt: Attempt,
+        /// Why.
+        failure: Failure,
+    },
+    /// A run ended.
+    Exited {
+        /// Which.
+        run: Attempt,
+        /// How.
+        exit: Exit,
+    },
+    /// A probe was answered, or not in time.
+    ProbeFinished {
+        /// Of which run.
+        run: Attempt,
+        /// Its place in the settings.
+        probe: usize,
+        /// How it ended.
+        passed: bool,
+        /// The service was frozen during some of it.
+        overlapped_freeze: bool,
+    },
+    /// The store was read: these are all images of the service.
+    ImagesListed {
+        /// In any order.
+        images: Vec<ImageFacts>,
+    },
+    /// After our own restart: it runs and was taken back. Its health is not known. Only at the beginning.
+    Adopted,
+    /// After our own restart: it should run and does not. Only at the beginning.
+    FoundDead {
+        /// How it ended, if that can still be learnt.
+        exit: Option<Exit>,
+    },
+    /// The time of `Service::deadline` has come. Harmless at any other time.
+    DeadlineReached,
+    /// Somebody wants a checkpoint.
+    CheckpointRequested,
+    /// Somebody wants the state of an image back.
+    RestoreRequested {
+        /// Which; nothing: the newest that can be trusted.
+        image: Option<ImageId>,
+    },
+    /// Somebody wants it stopped.
+    StopRequested,
+    /// Somebody wants it started.
+    StartRequested,
+    /// Hold the policies; the service runs on.
+    PauseRequested,
+    /// Go on.
+    ResumeRequested,
+    /// The configuration was loaded anew. Results of probes that were begun before must not follow.
+    SettingsChanged(Box<Settings>),
+    /// The supervisor stops; the service runs on.
+    ShutdownRequested,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Start from scratch.
+    Start {
+        /// To be borne by the answer; then the number of the run.
+        attempt: Attempt,
+    },
+    /// Restore from an image.
+    Restore {
+        /// To be borne by the answer; then the number of the run.
+        attempt: Attempt,
+        /// Which.
+        image: ImageId,
+    },
+    /// Take a checkpoint, let the service run on.
+    Checkpoint {
+        /// To be borne by the answer.
+        attempt: Attempt,
+        /// Why.
+        reason: CheckpointReason,
+        /// To be answered within this time, thawed.
+        timeout: Duration,
+    },
+    /// Make sure that all of it is dead, and remove what a failed start or restore left behind. Ends whatever start
+    /// or restore is still under way.
+    Kill {
+        /// To be borne by the answer.
+        attempt: Attempt,
+    },
+    /// Send the stop signal, and after the stop timeout kill.
+    Stop {
+        /// To be borne by the answer.
+        attempt: Attempt,
+    },
+    /// Store what is thought of an image. Not answered.
+    JudgeImage {
+        /// Which.
+        image: ImageId,
+        /// What is thought of it.
+        verdict: ImageVerdict,
+    },
+}
+
+impl Command {
+    /// The attempt whose answer is awaited, if one is.
+    #[must_use]
+    pub const fn attempt(&self) -> Option<Attempt> {
+        match self {
+            Self::Start { attempt }
+            | Self::Restore { attempt, .. }
+            | Self::Checkpoint { attempt, .. }
+            | Self::Kill { attempt }
+            | Self::Stop { attempt } => Some(*attempt),
+            Self::JudgeImage { .. } => None,
+        }
+    }
+}
+
+/// Why a service is being recovered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It ended.
+    Exited(Exit),
+    /// It ended with a success code, but is to run always.
+    Completed(Exit),
+    /// Its liveness probes say so.
+    Hung,
+    /// It ran, but did not turn healthy in time.
+    NeverHealthy,
+    /// It could not be started.
+    StartFailed(Failure),
+    /// It was gone when the supervisor came back.
+    FoundDead(Option<Exit>),
+    /// Somebody asked for an image's state.
+    Requested,
+}
+
+/// Why a service was given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GaveUp {
+    /// The ladder has nothing more to offer.
+    Ladder(ladder::GiveUpReason),
+    /// The restart policy is `never`.
+    NotToBeRestarted(Cause),
+    /// It cannot be killed, so that nothing may be put in its place.
+    CannotKill(Failure),
+    /// It cannot be started before its configuration is changed.
+    Invalid(Failure),
+    /// Another holds the right to run it.
+    Fenced(Failure),
+}
+
+/// What people should know; becomes the journal of events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The service runs: first start, or adopted.
+    Started {
+        /// The run.
+        run: Attempt,
+        /// Taken back after our own restart.
+        adopted: bool,
+    },
+    /// A start that was asked for failed.
+    StartFailed(Failure),
+    /// A fault was noticed.
+    Noticed {
+        /// What.
+        cause: Cause,
+    },
+    /// A fault was noticed and nothing is done, as policies are held or restarts switched off.
+    Held {
+        /// What.
+        cause: Cause,
+    },
+    /// A rung is tried.
+    RungTaken {
+        /// Which.
+        rung: Rung,
+        /// From which image.
+        image: Option<ImageId>,
+    },
+    /// It did not work.
+    RungFailed {
+        /// Which.
+        rung: Rung,
+        /// From which image.
+        image: Option<ImageId>,
+        /// Why.
+        why: String,
+    },
+    /// The service is back.
+    Recovered(Recovered),
+    /// An image may not be restored.
+    ImageSkipped {
+        /// Which.
+        image: ImageId,
+        /// Why.
+        why: SkipReason,
+    },
+    /// An image was judged.
+    ImageJudged {
+        /// Which.
+        image: ImageId,
+        /// What is thought of it.
+        verdict: ImageVerdict,
+    },
+    /// A checkpoint was taken.
+    CheckpointTaken {
+        /// The image.
+        image: ImageId,
+        /// Why.
+        reason: CheckpointReason,
+        /// How long the service stood still.
+        pause: Duration,
+        /// From the command to the answer.
+        took: Duration,
+    },
+    /// A checkpoint failed.
+    CheckpointFailed {
+        /// Why it was taken.
+        reason: CheckpointReason,
+        /// Why it failed.
+        failure: Failure,
+    },
+    /// The service cannot be checkpointed: cold starts only from now on.
+    Degraded {
+        /// Why.
+        reason: String,
+    },
+    /// It can again.
+    NoLongerDegraded,
+    /// A kill failed.
+    KillFailed(Failure),
+    /// The verdict changed.
+    VerdictChanged {
+        /// From.
+        from: Verdict,
+        /// To.
+        to: Verdict,
+    },
+    /// The service was given up.
+    GaveUp {
+        /// Why.
+        reason: GaveUp,
+    },
+    /// The service has ended as asked, or was done.
+    Stopped,
+    /// Policies are held.
+    Paused,
+    /// Policies are not held any more.
+    Resumed,
+    /// A request was not followed.
+    Denied(crate::admission::Denial),
+}
+
+/// What one event brings about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reaction {
+    /// To be carried out, begun in this order.
+    pub commands: Vec<Command>,
+    /// To be told.
+    pub notices: Vec<Notice>,
+}
+
+/// A recovery that worked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// From what.
+    pub cause: Cause,
+    /// By which rung.
+    pub rung: Rung,
+    /// From which image.
+    pub image: Option<ImageId>,
+    /// When the fault was noticed.
+    pub detected_at: Instant,
+    /// When the service counted as back.
+    pub recovered_at: Instant,
+}
+
+impl Recovered {
+    /// From the notice of the fault to the first good answer.
+    #[must_use]
+    pub const fn took(&self) -> Duration {
+        self.recovered_at.since(self.detected_at)
+    }
+}
+
+/// Where a service is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StateName {
+    /// Does not run and shall not.
+    Stopped,
+    /// Is being started as asked.
+    Starting,
+    /// Runs.
+    Running,
+    /// Is being brought back.
+    Recovering,
+    /// Ended while policies were held, or while it is not to be restarted.
+    Held,
+    /// Is being stopped.
+    Stopping,
+    /// Was given up.
+    Failed,
+    /// The supervisor stops and waits for what is in flight.
+    ShuttingDown,
+    /// The supervisor may stop; the service is left as it is.
+    Idle,
+}
+
+words!(StateName {
+    Stopped = "stopped",
+    Starting = "starting",
+    Running = "running",
+    Recovering = "recovering",
+    Held = "held",
+    Stopping = "stopping",
+    Failed = "failed",
+    ShuttingDown = "shutting-down",
+    Idle = "idle",
+});
+
+/// What can be seen of a service from outside.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Status {
+    /// Where it is.
+    pub state: StateName,
+    /// The present run, as answers about it must name it: from the first answer on, also while it is judged.
+    pub run: Option<Attempt>,
+    /// Since when that run runs.
+    pub running_since: Option<Instant>,
+    /// Its health.
+    pub verdict: Option<Verdict>,
+    /// The health of each probe, by its place in the settings; empty without a run.
+    pub probes: Vec<Verdict>,
+    /// It can serve.
+    pub ready: bool,
+    /// Policies are held.
+    pub paused: bool,
+    /// Why it cannot be checkpointed, if so.
+    pub degraded: Option<String>,
+    /// Why it was given up, if it was.
+    pub failed: Option<GaveUp>,
+    /// The last effect that failed.
+    pub last_failure: Option<Failure>,
+    /// How often it was recovered.
+    pub restarts: u64,
+    /// The last recovery that worked.
+    pub last_recovery: Option<Recovered>,
+    /// The checkpoint in flight.
+    pub checkpointing: Option<Attempt>,
+    /// When the next checkpoint is due.
+    pub next_checkpoint: Option<Instant>,
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(signal) => write!(f, "signal {signal}"),
+            Self::OutOfMemory => write!(f, "killed for want of memory"),
+            Self::Unknown => write!(f, "unknown exit"),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(exit) => write!(f, "crashed: {exit}"),
+            Self::Completed(exit) => write!(f, "ended: {exit}"),
+            Self::Hung => write!(f, "hung: liveness probes fail"),
+            Self::NeverHealthy => write!(f, "did not turn healthy in time"),
+            Self::StartFailed(failure) => write!(f, "could not be started: {failure}"),
+            Self::FoundDead(Some(exit)) => write!(f, "died while the supervisor was away: {exit}"),
+            Self::FoundDead(None) => write!(f, "died while the supervisor was away"),
+            Self::Requested => write!(f, "restore asked for"),
+        }
+    }
+}
+
+impl fmt::Display for GaveUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ladder(reason) => reason.fmt(f),
+            Self::NotToBeRestarted(cause) => write!(f, "{cause}; restart policy is never"),
+            Self::CannotKill(failure) => write!(f, "cannot be killed: {failure}"),
+            Self::Invalid(failure) => write!(f, "cannot be started as configured: {failure}"),
+            Self::Fenced(failure) => write!(f, "fenced: {failure}"),
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            backoff: backoff::Settings::default(),
+            cadence: cadence::Settings::default(),
+            probes: Vec::new(),
+            ladder: ladder::Settings::default(),
+            restart_policy: RestartPolicy::Always,
+            success_exit_codes: vec![0],
+            stop_timeout: Duration::from_secs(10),
+            start_timeout: Duration::from_secs(60),
+            restore_timeout: Duration::from_secs(60),
+            trial_dump: true,
+        }
+    }
+}
