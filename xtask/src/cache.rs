@@ -119,8 +119,9 @@ fn choose(root: bool, variable: impl Fn(&str) -> Option<OsString>) -> Result<Pat
 }
 
 fn make_folder(folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder)
-        .with_context(|| format!("can't make {} (SUPERVISOR_CACHE_DIR names another place)", folder.display()))
+    fs::create_dir_all(folder).with_context(|| {
+        format!("can't make {} (SUPERVISOR_CACHE_DIR names another place)", folder.display())
+    })
 }
 
 fn lock(path: &Path) -> Result<Flock<File>> {

@@ -96,6 +96,9 @@ mod tests {
             .expect_err("the command fails")
             .to_string();
         assert!(std::fs::read_to_string(&log).expect("the log").starts_with("kept\n1\n"));
-        assert!(error.contains("    40") && error.contains("    26\n") && !error.contains("    25\n"), "{error}");
+        assert!(
+            error.contains("    40") && error.contains("    26\n") && !error.contains("    25\n"),
+            "{error}"
+        );
     }
 }

@@ -30,7 +30,8 @@ pub(crate) fn release(packages: &[&str]) -> Result<Prepared> {
 /// Where cargo puts what it builds.
 pub(crate) fn target_folder() -> Result<PathBuf> {
     let text = command::output(command::cargo().args(["metadata", "--format-version=1", "--no-deps"]))?;
-    let metadata: serde_json::Value = serde_json::from_str(&text).context("can't read what cargo metadata printed")?;
+    let metadata: serde_json::Value =
+        serde_json::from_str(&text).context("can't read what cargo metadata printed")?;
     let folder = metadata["target_directory"].as_str().context("cargo metadata names no target_directory")?;
     Ok(PathBuf::from(folder))
 }

@@ -9,7 +9,7 @@ use crate::command;
 use crate::prepare::target_folder;
 use crate::setup::{self, Environment};
 
-/// Tests and the programs they start are built with these alike, or cargo would build them twice. 
+/// Tests and the programs they start are built with these alike, or cargo would build them twice.
 const WORKSPACE: [&str; 3] = ["--workspace", "--features", "supervisor/failpoints"];
 
 /// Runs them; `arguments` go to the test runner.
@@ -22,7 +22,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     command::run(with(&environment, &binaries, runner(nextest).args(WORKSPACE).args(arguments)))?;
     // nextest runs no examples of documentation, and `cargo test` has just run them.
     if nextest && arguments.is_empty() {
-        command::run(with(&environment, &binaries, command::cargo().args(["test", "--doc"]).args(WORKSPACE)))?;
+        command::run(with(
+            &environment,
+            &binaries,
+            command::cargo().args(["test", "--doc"]).args(WORKSPACE),
+        ))?;
     }
     Ok(())
 }

@@ -84,7 +84,9 @@ pub(crate) fn library_packages(work: &Path) -> Result<Vec<String>> {
 /// The folders of an unpacked tree in which the loader should look first.
 pub(crate) fn library_path(root: &Path) -> Result<OsString> {
     let mut folders = Vec::new();
-    for library in ["usr/lib", "lib"].map(|folder| root.join(folder)).into_iter().filter(|folder| folder.is_dir()) {
+    for library in
+        ["usr/lib", "lib"].map(|folder| root.join(folder)).into_iter().filter(|folder| folder.is_dir())
+    {
         for entry in fs::read_dir(&library).with_context(|| format!("can't read {}", library.display()))? {
             let path = entry?.path();
             // The folders named after the machine, such as `x86_64-linux-gnu`.
@@ -143,7 +145,8 @@ fn source_from(mirror: &str, package: &str, suite: &str, work: &Path, log: &Path
 /// `APT_CONFIG` is read before the host's configuration, whose proxies and such go on to hold.
 fn write_private_configuration(private: &Path, mirror: &str, suite: &str) -> Result<PathBuf> {
     for folder in ["lists/partial", "cache/archives/partial"] {
-        fs::create_dir_all(private.join(folder)).with_context(|| format!("can't make {}", private.display()))?;
+        fs::create_dir_all(private.join(folder))
+            .with_context(|| format!("can't make {}", private.display()))?;
     }
     let list = private.join("sources.list");
     let configuration = private.join("apt.conf");
@@ -288,6 +291,8 @@ mod tests {
             assert!(value == "-" || Path::new(value).starts_with(&place), "{line}");
         }
         let list = fs::read_to_string(place.join("sources.list")).expect("the list");
-        assert!(list.starts_with("deb-src [signed-by=") && list.ends_with("http://m.example/debian sid main\n"));
+        assert!(
+            list.starts_with("deb-src [signed-by=") && list.ends_with("http://m.example/debian sid main\n")
+        );
     }
 }
