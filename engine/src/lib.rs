@@ -2,9 +2,15 @@
 //!
 //! What it refuses: decisions (those are in `policies`) and the words of the configuration file.
 
+pub mod checkpoint;
 pub mod compat;
+pub mod criu;
 pub mod durable;
 pub mod error;
 pub mod failpoint;
+pub mod freeze;
+pub mod process;
+pub mod runtime;
+pub mod shim;
 
 pub use error::{Error, Result};

@@ -1,0 +1,116 @@
+//! One freeze around everything that belongs to an image.
+//!
+//! ```text
+//! CRIU's worker is ready
+//!   -> freeze the cgroup         when CRIU is about to stop the first task, not before
+//!   -> CRIU dumps  ‖  files and volumes are captured
+//!   -> thaw                      on every path; the shim does it if we die
+//! ```
+//!
+//! What it refuses: knowing runtimes, images, or what is captured.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::criu::{DumpTarget, Options, Worker, left_code_in};
+use crate::error::{Error, Report, Result};
+use crate::failpoint::fail_point;
+use crate::freeze::{Cgroup, Frozen};
+use crate::shim::Shim;
+
+/// What else is to be done while the service stands still.
+pub type WhileFrozen = Box<dyn FnOnce() -> Result<()> + Send>;
+
+/// How long a freezer may take.
+const FREEZE_MAX: Duration = Duration::from_secs(5);
+
+/// One dump, planned.
+pub struct Plan<'a> {
+    /// What CRIU dumps.
+    pub target: DumpTarget,
+    /// The service's cgroup.
+    pub cgroup: &'a Cgroup,
+    /// The shim that stands guard over the freeze.
+    pub shim: &'a Shim,
+    /// CRIU's options.
+    pub options: &'a Options,
+    /// Whether the service is to end with the dump.
+    pub stay_dead: bool,
+    /// Wall-clock limit of the dump.
+    pub limit: Duration,
+    /// The pid of the service's main process as we see it.
+    pub pid: i32,
+}
+
+/// Carries the plan out. Gives how long the service stood still.
+pub async fn dump(plan: Plan<'_>, worker: Worker, while_frozen: WhileFrozen) -> Result<Duration> {
+    plan.shim.guard(plan.cgroup.thaw_writes()).await?;
+    let mut still =
+        Still { cgroup: plan.cgroup, while_frozen: Some(while_frozen), frozen: None, capture: None };
+    let mut target = plan.target.clone();
+    target.freeze_cgroup = plan.cgroup.freezer_folder().map(Path::to_owned);
+    let dumped = worker.dump(&target, plan.options, plan.stay_dead, plan.limit, &mut || still.begin()).await;
+    fail_point("checkpoint.dumped");
+    let ended = still.end(plan.limit).await;
+    fail_point("checkpoint.thawed");
+    let unguarded = plan.shim.guard(Vec::new()).await;
+    if dumped.is_err() && left_code_in(plan.pid) {
+        return Err(damaged_by_us(plan.pid, dumped.err()));
+    }
+    dumped?;
+    let pause = ended?;
+    unguarded?;
+    Ok(pause)
+}
+
+/// The service while it stands still.
+struct Still<'a> {
+    cgroup: &'a Cgroup,
+    while_frozen: Option<WhileFrozen>,
+    frozen: Option<(Frozen<'a>, Instant)>,
+    capture: Option<tokio::task::JoinHandle<Result<()>>>,
+}
+
+impl Still<'_> {
+    fn begin(&mut self) -> Result<()> {
+        fail_point("checkpoint.before-freeze");
+        let begun = Instant::now();
+        self.frozen = Some((self.cgroup.freeze(FREEZE_MAX)?, begun));
+        fail_point("checkpoint.frozen");
+        self.capture = self.while_frozen.take().map(tokio::task::spawn_blocking);
+        Ok(())
+    }
+
+    /// Waits for the capture, then thaws, whatever came of it.
+    async fn end(mut self, limit: Duration) -> Result<Duration> {
+        let captured = match self.capture.take() {
+            Some(task) => tokio::time::timeout(limit, task).await,
+            None => Ok(Ok(Ok(()))),
+        };
+        let Some((frozen, begun)) = self.frozen.take() else { return Ok(Duration::ZERO) };
+        frozen.thaw()?;
+        let pause = begun.elapsed();
+        match captured {
+            Ok(Ok(result)) => result.map(|()| pause),
+            Ok(Err(panic)) => Err(Error::Internal(Report::new("capture files").because(panic))),
+            Err(_) => Err(Error::Unavailable(
+                Report::new(format!(
+                    "capture the service's files within {}",
+                    humantime::format_duration(limit)
+                ))
+                .remedy("raise checkpoint.timeout, or declare fewer or smaller volumes"),
+            )),
+        }
+    }
+}
+
+/// CRIU was killed with its code inside the service. It cannot be taken out from outside.
+fn damaged_by_us(pid: i32, error: Option<Error>) -> Error {
+    let report = Report::new(format!(
+        "CRIU was ended while its code was inside process {pid}; the service must be recovered"
+    ));
+    Error::Internal(match error {
+        Some(error) => report.because(error),
+        None => report,
+    })
+}

@@ -1,0 +1,86 @@
+//! CRIU, driven over its RPC: a `criu swrk` worker for each dump and each restore.
+//!
+//! A worker is started by the service's [`Shim`], so that it stands in the service's namespaces and a restored
+//! service is the shim's child. It is started *before* the service is frozen: its start-up is then no part of the pause.
+//!
+//! What it refuses: deciding, freezing (see [`crate::checkpoint`]), and keeping images.
+
+pub mod features;
+pub mod log;
+mod message;
+mod options;
+mod worker;
+
+pub use options::{Network, Options, Tcp};
+pub use worker::{DumpTarget, Worker, left_code_in};
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::{Error, Report, Result};
+use crate::process::command::Command;
+
+/// The installed CRIU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Criu {
+    program: PathBuf,
+    version: String,
+    feature_cache: Option<PathBuf>,
+}
+
+impl Criu {
+    /// Finds out which CRIU `program` is. `run_dir` keeps its feature cache where `/run` cannot.
+    pub async fn find(program: &Path, run_dir: &Path) -> Result<Self> {
+        let output = Command::new(vec![program.display().to_string(), "--version".to_owned()])
+            .timeout(Duration::from_secs(10))
+            .run()
+            .await
+            .map_err(|e| absent(program, &e.to_string()))?;
+        let version = output
+            .stdout
+            .lines()
+            .find_map(|line| line.strip_prefix("Version:"))
+            .map(|v| v.trim().to_owned())
+            .ok_or_else(|| absent(program, "it does not say its version"))?;
+        let feature_cache = features::cache(program, run_dir).await;
+        Ok(Self { program: program.to_owned(), version, feature_cache })
+    }
+
+    /// Its version, for example `4.2.1`.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Where it is.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Its feature cache, if `/run` cannot keep one.
+    pub fn feature_cache(&self) -> Option<&Path> {
+        self.feature_cache.as_deref()
+    }
+
+    /// Runs `criu check`: can this kernel do what CRIU needs?
+    pub async fn check(&self) -> Result<()> {
+        let output = Command::new(vec![self.program.display().to_string(), "check".to_owned()])
+            .timeout(Duration::from_secs(30))
+            .run()
+            .await?;
+        if output.success() {
+            return Ok(());
+        }
+        Err(Error::Refused(
+            Report::new(format!("check CRIU {} on this kernel", self.version))
+                .output(log::last_lines(&output.stderr, 6))
+                .remedy("install a CRIU that knows this kernel (4.1 or newer for Linux 6.12 and later)"),
+        ))
+    }
+}
+
+fn absent(program: &Path, why: &str) -> Error {
+    Error::Refused(
+        Report::new(format!("run CRIU at {}: {why}", program.display()))
+            .remedy("install criu (Debian: apt-get install criu), or name one in SUPERVISOR_CRIU"),
+    )
+}

@@ -1,0 +1,118 @@
+//! Reading CRIU's logs: the lines that say why, and the known reasons with their remedies.
+
+use std::path::Path;
+
+/// The end of a text, at most `most` lines.
+pub fn last_lines(text: &str, most: usize) -> Vec<String> {
+    let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(most)..].iter().map(|l| (*l).to_owned()).collect()
+}
+
+/// The lines of a log that name errors, else its end.
+pub fn telling_lines(path: &Path) -> Vec<String> {
+    let text = std::fs::read(path).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
+    let errors: Vec<String> =
+        text.lines().filter(|l| l.contains("Error (") && !is_harmless(l)).map(str::to_owned).collect();
+    if errors.is_empty() {
+        return last_lines(&text, 4);
+    }
+    errors[..errors.len().min(8)].to_vec()
+}
+
+/// A thing that CRIU cannot do with this service, however often it is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    words: &'static str,
+    /// What it is about the service.
+    pub reason: &'static str,
+    /// What can be done about it.
+    pub remedy: &'static str,
+}
+
+/// In CRIU's own words, as seen with CRIU 4.
+const REFUSALS: &[Refusal] = &[
+    refusal("anon_inode:[io_uring]", "it uses io_uring", "switch io_uring off in the service"),
+    refusal("io_uring", "it uses io_uring", "switch io_uring off in the service"),
+    refusal(
+        "send_fds failed",
+        "it holds a descriptor that cannot be handed over, most likely io_uring",
+        "switch io_uring off in the service",
+    ),
+    refusal(
+        "Some file locks are hold by dumping tasks",
+        "it holds file locks",
+        "set criu = { file_locks = true } in its checkpoint section",
+    ),
+    refusal(
+        "Can't dump ghost file",
+        "it keeps a removed file open that is larger than ghost_limit",
+        "raise criu.ghost_limit in its checkpoint section",
+    ),
+    refusal(
+        "External socket is used",
+        "it is connected to a unix socket of a process outside",
+        "set criu = { ext_unix_sk = true } if it can do without that connection, or do not connect",
+    ),
+    refusal(
+        "Dangling connection",
+        "it is connected to a unix socket of a process outside",
+        "set criu = { ext_unix_sk = true } if it can do without that connection, or do not connect",
+    ),
+    refusal(
+        "unreachable peer",
+        "it is connected to a unix socket of a process outside",
+        "set criu = { ext_unix_sk = true } if it can do without that connection, or do not connect",
+    ),
+    refusal(
+        "tty: Found slave peer",
+        "it uses a terminal of the outside",
+        "start it without a terminal, or set criu = { shell_job = true }",
+    ),
+    refusal("Can't dump tty", "it uses a terminal of the outside", "start it without a terminal"),
+    refusal(
+        "dangling tty",
+        "it uses a terminal of the outside",
+        "start it without a terminal, or set criu = { shell_job = true }",
+    ),
+    refusal(
+        "A session leader of",
+        "it belongs to a session of the outside",
+        "let the supervisor start it, or set criu = { shell_job = true }",
+    ),
+    refusal("anon_inode:bpf", "it holds BPF objects", "CRIU cannot keep them; switch that feature off"),
+    refusal("anon_inode:[perf_event]", "it holds perf events", "CRIU cannot keep them; switch profiling off"),
+    refusal(
+        "anon_inode:[userfaultfd]",
+        "it uses userfaultfd",
+        "CRIU cannot keep it; switch that feature off",
+    ),
+    refusal(
+        "Can't dump file",
+        "it holds a kind of descriptor that CRIU does not know",
+        "the line from CRIU's log names the descriptor; close it or switch the feature off",
+    ),
+    refusal(
+        "SysVIPC",
+        "it uses SysV shared memory outside an ipc namespace",
+        "run it in a container, which has an ipc namespace",
+    ),
+    refusal(
+        "Connected TCP socket",
+        "it has TCP connections",
+        "set checkpoint.tcp to \"close\" or \"established\"",
+    ),
+];
+
+const fn refusal(words: &'static str, reason: &'static str, remedy: &'static str) -> Refusal {
+    Refusal { words, reason, remedy }
+}
+
+/// The first known reason in the lines.
+pub fn refusal_in(lines: &[String]) -> Option<&'static Refusal> {
+    REFUSALS.iter().find(|r| lines.iter().any(|line| line.contains(r.words)))
+}
+
+/// Said as an error by CRIU, but without effect: it raises its own limit of open files if it may.
+fn is_harmless(line: &str) -> bool {
+    line.contains("rlimit: Can't setup RLIMIT_NOFILE for self")
+}

@@ -1,0 +1,290 @@
+//! One CRIU worker: one dump or one restore, then it is gone.
+
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+use prost::Message;
+use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, timeout_at};
+
+use super::message::{ExternalMount, Kind, Opts, Request, Response};
+use super::options::Options;
+use super::{Criu, log};
+use crate::error::{Error, Report, Result};
+use crate::shim::client::Running;
+use crate::shim::{Output, Program, Shim};
+
+/// Where a worker finds its descriptors: the socket, the images and its working folder.
+const SOCKET: i32 = 3;
+const IMAGES: &str = "/proc/self/fd/4";
+const WORK: &str = "/proc/self/fd/5";
+/// `criu_cg_mode` IGNORE: the worker stands in the right cgroup, and what it restores with it.
+const CGROUPS_IGNORE: i32 = 0;
+/// `criu_cg_mode` SOFT: what containers use.
+const CGROUPS_SOFT: i32 = 3;
+/// How long a worker may take to end once it has answered.
+const EXIT_MAX: Duration = Duration::from_secs(5);
+
+/// What is to be dumped.
+#[derive(Debug, Clone, Default)]
+pub struct DumpTarget {
+    /// The root of the process tree, as the worker sees it.
+    pub pid: i32,
+    /// The root folder of its mount namespace, if that is not the worker's.
+    pub root: Option<PathBuf>,
+    /// Mounts that come from outside of it.
+    pub external_mounts: Vec<String>,
+    /// Files that are covered by `/dev/null`.
+    pub masked_paths: Vec<String>,
+    /// Further resources of the outside, in CRIU's notation.
+    pub external: Vec<String>,
+    /// The cgroup that holds all of it.
+    pub freeze_cgroup: Option<PathBuf>,
+    /// Whether its cgroups belong to the image.
+    pub with_cgroups: bool,
+}
+
+/// A CRIU that has started and waits for its request.
+#[derive(Debug)]
+pub struct Worker {
+    socket: AsyncFd<OwnedFd>,
+    running: Running,
+    log: PathBuf,
+}
+
+impl Worker {
+    /// Starts a worker whose images lie in `images`; its log goes to `work`. It joins `cgroups` first.
+    pub async fn start(
+        criu: &Criu,
+        shim: &Shim,
+        images: &Path,
+        work: &Path,
+        cgroups: Vec<PathBuf>,
+    ) -> Result<Self> {
+        let open = |path: &Path| {
+            File::open(path)
+                .map_err(|e| Error::Unavailable(Report::new(format!("open {}", path.display())).because(e)))
+        };
+        let (images, folder) = (open(images)?, open(work)?);
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+                .map_err(|e| Error::Unavailable(Report::new("make a socket for CRIU").because(e)))?;
+        let program = Program {
+            argv: vec![
+                criu.program().display().to_string(),
+                "--work-dir".to_owned(),
+                WORK.to_owned(),
+                "swrk".to_owned(),
+                SOCKET.to_string(),
+            ],
+            env: vec![("PATH".to_owned(), search_path())],
+            cwd: Some("/".into()),
+            cgroups,
+            stderr: Output::File(work.join("stderr.log")),
+            private_feature_cache: criu.feature_cache().map(Path::to_owned),
+            ..Program::default()
+        };
+        let running = shim.work(program, &[theirs.as_fd(), images.as_fd(), folder.as_fd()]).await?;
+        nix::fcntl::fcntl(&ours, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))
+            .map_err(|e| Error::Internal(Report::new("set up the socket to CRIU").because(e)))?;
+        let socket = AsyncFd::register(ours)
+            .map_err(|e| Error::Internal(Report::new("watch the socket to CRIU").because(e)))?;
+        Ok(Self { socket, running, log: work.to_owned() })
+    }
+
+    /// Dumps a tree and leaves it running, or, if `stay_dead`, ends it. `about_to_stop` is called just before CRIU stops the first task.
+    pub async fn dump(
+        self,
+        target: &DumpTarget,
+        options: &Options,
+        stay_dead: bool,
+        limit: Duration,
+        about_to_stop: &mut (dyn FnMut() -> Result<()> + Send),
+    ) -> Result<()> {
+        let opts = Opts {
+            pid: Some(target.pid),
+            images_dir: Some(IMAGES.to_owned()),
+            leave_running: Some(!stay_dead),
+            log_file: Some("dump.log".to_owned()),
+            notify_scripts: Some(true),
+            root: target.root.as_ref().map(|r| r.display().to_string()),
+            ext_mnt: external_mounts(target),
+            external: options.external.iter().chain(&target.external).cloned().collect(),
+            orphan_pts_master: target.root.is_some().then_some(true),
+            freeze_cgroup: target.freeze_cgroup.as_ref().map(|f| f.display().to_string()),
+            timeout: Some(u32::try_from(limit.as_secs().max(1)).unwrap_or(u32::MAX)),
+            manage_cgroups: Some(target.with_cgroups),
+            manage_cgroups_mode: Some(if target.with_cgroups { CGROUPS_SOFT } else { CGROUPS_IGNORE }),
+            network_lock: Some(options.network_lock_number()),
+            ..options.common()
+        };
+        let log = self.log.join("dump.log");
+        let mut on_script = |script: &str| if script == "pre-dump" { about_to_stop() } else { Ok(()) };
+        let answer = self.converse(Kind::Dump, opts, limit, &log, &mut on_script).await?;
+        succeed(&answer, "checkpoint", &log)
+    }
+
+    /// Restores a tree as a child of the shim. Gives the root's pid as the worker saw it.
+    pub async fn restore(self, options: &Options, limit: Duration) -> Result<i32> {
+        let opts = Opts {
+            images_dir: Some(IMAGES.to_owned()),
+            log_file: Some("restore.log".to_owned()),
+            rst_sibling: Some(true),
+            manage_cgroups: Some(false),
+            manage_cgroups_mode: Some(CGROUPS_IGNORE),
+            ..options.common()
+        };
+        let log = self.log.join("restore.log");
+        let answer = self.converse(Kind::Restore, opts, limit, &log, &mut |_| Ok(())).await?;
+        succeed(&answer, "restore", &log)?;
+        // A failed restore bears -1, which to kill(2) means everybody.
+        match answer.restore.map(|r| r.pid) {
+            Some(pid) if pid > 1 => Ok(pid),
+            other => Err(Error::Internal(Report::new(format!("CRIU restored, but names the pid {other:?}")))),
+        }
+    }
+
+    async fn converse(
+        self,
+        kind: Kind,
+        opts: Opts,
+        limit: Duration,
+        log: &Path,
+        on_script: &mut (dyn FnMut(&str) -> Result<()> + Send),
+    ) -> Result<Response> {
+        let deadline = Instant::now() + limit;
+        let talk = self.talk(kind, opts, on_script);
+        let answer = match timeout_at(deadline, talk).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => {
+                self.end(Duration::ZERO).await;
+                return Err(with_log(error, log));
+            }
+            Err(_) => {
+                self.end(Duration::ZERO).await;
+                return Err(Error::Unavailable(
+                    Report::new(format!(
+                        "CRIU did not finish within {}; it was killed",
+                        humantime::format_duration(limit)
+                    ))
+                    .output(log::telling_lines(log))
+                    .remedy(
+                        "raise checkpoint.timeout (or restart.restore_timeout) if the service is that large",
+                    ),
+                ));
+            }
+        };
+        self.end(EXIT_MAX).await;
+        Ok(answer)
+    }
+
+    async fn talk(
+        &self,
+        kind: Kind,
+        opts: Opts,
+        on_script: &mut (dyn FnMut(&str) -> Result<()> + Send),
+    ) -> Result<Response> {
+        self.send(&Request { kind: kind as i32, opts: Some(opts), notify_success: None }).await?;
+        let mut objection = None;
+        loop {
+            let answer = self.receive().await?;
+            if answer.kind != Kind::Notify as i32 {
+                return objection.map_or(Ok(answer), Err);
+            }
+            let script = answer.notify.and_then(|n| n.script).unwrap_or_default();
+            let agreed = on_script(&script);
+            let reply =
+                Request { kind: Kind::Notify as i32, opts: None, notify_success: Some(agreed.is_ok()) };
+            objection = objection.or(agreed.err());
+            self.send(&reply).await?;
+        }
+    }
+
+    async fn send(&self, request: &Request) -> Result<()> {
+        let bytes = request.encode_to_vec();
+        self.socket
+            .async_io(tokio::io::Interest::WRITABLE, |fd| {
+                Ok(send(fd.as_raw_fd(), &bytes, MsgFlags::MSG_NOSIGNAL)?)
+            })
+            .await
+            .map(drop)
+            .map_err(|e| gone(&e))
+    }
+
+    async fn receive(&self) -> Result<Response> {
+        let mut bytes = vec![0_u8; 64 * 1024];
+        let length = self
+            .socket
+            .async_io(tokio::io::Interest::READABLE, |fd| {
+                Ok(recv(fd.as_raw_fd(), &mut bytes, MsgFlags::empty())?)
+            })
+            .await
+            .map_err(|e| gone(&e))?;
+        if length == 0 {
+            return Err(Error::Unavailable(Report::new("CRIU ended without an answer")));
+        }
+        Response::decode(&bytes[..length])
+            .map_err(|e| Error::Internal(Report::new("read CRIU's answer").because(e)))
+    }
+
+    /// Waits for the worker to be gone; kills it when the patience is over.
+    async fn end(self, patience: Duration) {
+        let Some(pidfd) = self.running.pidfd else { return };
+        if tokio::time::timeout(patience, pidfd.ended()).await.is_err() {
+            let _ = pidfd.signal(libc::SIGKILL);
+            let _ = tokio::time::timeout(EXIT_MAX, pidfd.ended()).await;
+        }
+    }
+}
+
+/// Whether CRIU's code was left inside a process by a worker that was killed: such a process cannot be trusted.
+pub fn left_code_in(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/maps")).is_ok_and(|maps| maps.contains("CRIUMFD"))
+}
+
+fn succeed(answer: &Response, what: &str, log: &Path) -> Result<()> {
+    if answer.success {
+        return Ok(());
+    }
+    let lines = log::telling_lines(log);
+    let said = answer.errmsg.as_deref().map(str::trim).filter(|m| !m.is_empty());
+    let mut all = lines.clone();
+    all.extend(said.map(str::to_owned));
+    if let Some(known) = log::refusal_in(&all) {
+        return Err(Error::Refused(
+            Report::new(format!("the service cannot be {what}ed: {}", known.reason).replace("eed:", "ed:"))
+                .remedy(known.remedy)
+                .output(lines),
+        ));
+    }
+    let mut report = Report::new(format!("CRIU could not {what} the service"));
+    if let Some(errno) = answer.errno.filter(|e| *e != 0) {
+        report = report.because(nix::errno::Errno::from_raw(errno));
+    }
+    Err(Error::Unavailable(report.output(lines)))
+}
+
+fn with_log(error: Error, log: &Path) -> Error {
+    match error {
+        Error::Unavailable(report) => Error::Unavailable(report.output(log::telling_lines(log))),
+        other => other,
+    }
+}
+
+fn gone(error: &std::io::Error) -> Error {
+    Error::Unavailable(Report::new("talk to CRIU").because(error))
+}
+
+fn external_mounts(target: &DumpTarget) -> Vec<ExternalMount> {
+    let same = target.external_mounts.iter().map(|m| (m, m.clone()));
+    let masked = target.masked_paths.iter().map(|m| (m, "/dev/null".to_owned()));
+    same.chain(masked).map(|(key, value)| ExternalMount { key: key.clone(), value }).collect()
+}
+
+/// CRIU calls `ip`, `iptables`, `nft` and `tar`.
+fn search_path() -> String {
+    std::env::var("PATH").unwrap_or_else(|_| "/usr/sbin:/usr/bin:/sbin:/bin".to_owned())
+}

@@ -1,0 +1,212 @@
+//! What runs a service: seven verbs and one fact, the same for every runtime.
+//!
+//! A runtime value belongs to one service. What it refuses: deciding when and why, and keeping images.
+
+pub mod process;
+pub mod runc;
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::WhileFrozen;
+use crate::criu::{Criu, Options};
+use crate::error::{Error, Report, Result};
+use crate::freeze::{Cgroup, Hierarchies};
+use crate::process::pidfd::{PidFd, start_time};
+use crate::shim::Shim;
+
+/// An effect under way.
+pub type Effect<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+
+/// What runs one service.
+pub trait Runtime: Send + Sync + std::fmt::Debug {
+    /// What it can do.
+    fn features(&self) -> Features;
+
+    /// Starts the service from scratch. Nothing of it may be running.
+    fn start(&self) -> Effect<'_, Instance>;
+
+    /// Takes back a service that an earlier supervisor left running; `None` if it is gone.
+    fn attach<'a>(&'a self, handle: &'a Handle) -> Effect<'a, Option<Instance>>;
+
+    /// Ends every process of the service and clears what it or a failed start or restore left behind.
+    fn kill(&self) -> Effect<'_, ()>;
+
+    /// Dumps the service into the folder and lets it run on, or not.
+    fn checkpoint<'a>(&'a self, dump: Dump<'a>) -> Effect<'a, Dumped>;
+
+    /// Brings the service back from a folder that [`Runtime::checkpoint`] filled. Nothing of it may be running.
+    fn restore<'a>(&'a self, from: RestoreFrom<'a>) -> Effect<'a, Instance>;
+
+    /// Clears everything of the service from the host, the shim included. It must be dead.
+    fn remove(&self) -> Effect<'_, ()>;
+}
+
+/// What a runtime can do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Features {
+    /// Its name in configuration and images.
+    pub kind: &'static str,
+    /// Its version and CRIU's, for images.
+    pub versions: Vec<(String, String)>,
+    /// Where the service's root file system is writable and belongs to the image, if anywhere.
+    pub root_folder: Option<PathBuf>,
+}
+
+/// One checkpoint, as a runtime is asked for it.
+pub struct Dump<'a> {
+    /// Where CRIU's files go.
+    pub images: &'a Path,
+    /// Wall-clock limit.
+    pub limit: Duration,
+    /// Whether the service is to end with it.
+    pub stay_dead: bool,
+    /// What else happens under the same freeze.
+    pub while_frozen: WhileFrozen,
+}
+
+/// What came of a checkpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dumped {
+    /// How long the service stood still.
+    pub pause: Duration,
+    /// What the runtime needs to know at the restore.
+    pub state: serde_json::Value,
+}
+
+/// One restore, as a runtime is asked for it.
+#[derive(Debug)]
+pub struct RestoreFrom<'a> {
+    /// Where CRIU's files are.
+    pub images: &'a Path,
+    /// Wall-clock limit.
+    pub limit: Duration,
+    /// What [`Dumped::state`] was.
+    pub state: &'a serde_json::Value,
+}
+
+/// What names a running service across our own restart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handle {
+    /// The main process as the host sees it.
+    pub pid: i32,
+    /// When it started, in clock ticks since boot: with the pid it names one process for ever.
+    pub start_time: u64,
+    /// The boot it lives in.
+    pub boot_id: String,
+    /// The main process as its shim sees it.
+    pub inner_pid: i32,
+    /// Its cgroup.
+    pub cgroup: Cgroup,
+}
+
+impl Handle {
+    /// Whether the process that it names still lives.
+    pub fn is_alive(&self) -> bool {
+        boot_id().is_ok_and(|b| b == self.boot_id) && start_time(self.pid) == Some(self.start_time)
+    }
+}
+
+/// A running service.
+#[derive(Debug, Clone)]
+pub struct Instance {
+    /// What names it.
+    pub handle: Handle,
+    main: Arc<Main>,
+}
+
+#[derive(Debug)]
+struct Main {
+    pidfd: PidFd,
+    shim: Shim,
+    oom_kills_before: u64,
+}
+
+/// How a main process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// The raw wait status, if anybody knows it.
+    pub status: Option<i32>,
+    /// Whether the kernel killed a member of its cgroup for want of memory meanwhile.
+    pub out_of_memory: bool,
+}
+
+impl Instance {
+    async fn new(shim: Shim, pidfd: PidFd, inner_pid: i32, cgroup: Cgroup) -> Result<Self> {
+        let pid = pidfd.pid();
+        let gone = || {
+            Error::Unavailable(Report::new(format!("the service's main process {pid} ended as it started")))
+        };
+        let start_time = start_time(pid).ok_or_else(gone)?;
+        let oom_kills_before = cgroup.oom_kills();
+        let handle = Handle { pid, start_time, boot_id: boot_id()?, inner_pid, cgroup };
+        Ok(Self { handle, main: Arc::new(Main { pidfd, shim, oom_kills_before }) })
+    }
+
+    /// Waits until the main process has ended.
+    pub async fn ended(&self) -> Result<Ended> {
+        self.main.pidfd.ended().await?;
+        // The shim learns at the same moment as we do; a second is for a host that is very busy.
+        let status = self.main.shim.exit_status(self.handle.inner_pid);
+        let status = tokio::time::timeout(Duration::from_secs(1), status).await.ok().flatten();
+        let out_of_memory = self.handle.cgroup.oom_kills() > self.main.oom_kills_before;
+        Ok(Ended { status, out_of_memory })
+    }
+
+    /// Sends the main process a signal.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        self.main.pidfd.signal(signal)
+    }
+}
+
+/// Where one service stands on this host: what all runtimes need.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The service's name.
+    pub service: String,
+    /// The node's name.
+    pub node: String,
+    /// Our own binary, which is also the shim's.
+    pub program: PathBuf,
+    /// The service's own folder below the run folder: sockets, logs of CRIU, runtime state.
+    pub run_folder: PathBuf,
+    /// The cgroup hierarchies.
+    pub hierarchies: Hierarchies,
+    /// The CRIU to use.
+    pub criu: Arc<Criu>,
+    /// CRIU's options for this service.
+    pub options: Options,
+}
+
+impl Place {
+    fn shim_socket(&self) -> PathBuf {
+        self.run_folder.join("shim.sock")
+    }
+
+    fn criu_folder(&self) -> Result<PathBuf> {
+        let folder = self.run_folder.join("criu");
+        crate::durable::create_dir(&folder)?;
+        Ok(folder)
+    }
+}
+
+/// This boot's id.
+pub fn boot_id() -> Result<String> {
+    let path = "/proc/sys/kernel/random/boot_id";
+    std::fs::read_to_string(path)
+        .map(|id| id.trim().to_owned())
+        .map_err(|e| Error::Internal(Report::new(format!("read {path}")).because(e)))
+}
+
+/// Ends all members of a cgroup, off the asynchronous threads.
+async fn kill_members(cgroup: &Cgroup) -> Result<()> {
+    let cgroup = cgroup.clone();
+    tokio::task::spawn_blocking(move || cgroup.kill(Duration::from_secs(10)))
+        .await
+        .map_err(|e| Error::Internal(Report::new("kill a cgroup").because(e)))?
+}

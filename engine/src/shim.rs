@@ -1,0 +1,24 @@
+//! The shim: a small process beside each service, its parent and its reaper.
+//!
+//! ```text
+//! supervisor ──socket──> shim (pid 1 of the service's pid namespace, when it has one)
+//!                          ├── the service's process tree
+//!                          └── CRIU or runc, while one works
+//! ```
+//!
+//! What it is for: the supervisor may die, be killed or be upgraded at any instant, and still the service
+//! runs on, its exit status is not lost, its output is read, its orphans are reaped, and a freeze that the
+//! supervisor began is ended. CRIU is started from here so that it stands in the same namespaces as the
+//! service (it then need not dump them) and so that a restored service is a child of the shim again.
+//!
+//! What it refuses: decisions, the configuration, the image store, threads.
+
+pub mod client;
+pub mod protocol;
+mod program;
+mod sandbox;
+pub mod server;
+
+pub use client::Shim;
+pub use protocol::{Output, Program, User};
+pub use sandbox::Isolation;

@@ -1,0 +1,207 @@
+//! What a supervisor and a shim say to each other: one JSON message a datagram over a `SOCK_SEQPACKET`
+//! socket, descriptors beside it.
+//!
+//! The format is versioned because a shim outlives the supervisor that started it: an upgraded supervisor
+//! talks to older shims. Fields are only ever added, with defaults.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::PathBuf;
+
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// The version that this program speaks.
+pub const VERSION: u32 = 1;
+/// The longest message. A `SOCK_SEQPACKET` datagram is refused by the kernel above its send buffer (208 KiB).
+const LENGTH_MAX: usize = 128 * 1024;
+const DESCRIPTORS_MAX: usize = 8;
+
+/// What a supervisor asks of a shim. Every request is answered by one [`Reply`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Who are you, and how is the service?
+    Hello,
+    /// Start the service's main process.
+    Start(Program),
+    /// Run a helper (CRIU, runc). The descriptors that come with the message become its 3, 4, ...
+    Work(Program),
+    /// The process with this pid (as the shim sees it) is the service's main process from now on: it came
+    /// from a restore.
+    Track {
+        /// The pid in the shim's own pid namespace.
+        pid: i32,
+    },
+    /// End every process in the shim's pid namespace but the shim itself. Refused without such a namespace.
+    KillAll,
+    /// If the supervisor goes away, write these values into these files as soon as no helper runs.
+    Guard {
+        /// Freezer files and what thaws them.
+        thaw: Vec<(PathBuf, String)>,
+    },
+    /// Pump the pipe that comes with the message into this file.
+    Pump {
+        /// The log file, opened for appending.
+        file: PathBuf,
+    },
+    /// Go away. Refused while the main process lives.
+    Quit,
+}
+
+/// One program to run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// The command and its arguments.
+    pub argv: Vec<String>,
+    /// The whole environment.
+    pub env: Vec<(String, String)>,
+    /// Where it starts.
+    pub cwd: Option<PathBuf>,
+    /// User, group and further groups to become.
+    pub user: Option<User>,
+    /// `cgroup.procs` (or `tasks`) files to be written before the program starts.
+    pub cgroups: Vec<PathBuf>,
+    /// Where its standard output goes.
+    pub stdout: Output,
+    /// Where its standard error goes.
+    pub stderr: Output,
+    /// CRIU's feature cache to be shown to it at `/run/criu.kdat`, in a mount namespace of its own.
+    pub private_feature_cache: Option<PathBuf>,
+}
+
+/// A user to become.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// The user id.
+    pub uid: u32,
+    /// The main group's id.
+    pub gid: u32,
+    /// Further groups.
+    pub groups: Vec<u32>,
+}
+
+/// Where a program's output goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Output {
+    /// Nowhere.
+    #[default]
+    Null,
+    /// Appended to a file, which the program itself holds open.
+    File(PathBuf),
+    /// Through a pipe that the shim reads and appends to a file, so that the program holds no file of the
+    /// host's: a container cannot be checkpointed otherwise.
+    Pumped(PathBuf),
+}
+
+/// A shim's answer to one request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// To `Hello`. A pidfd of the main process comes with it if that lives.
+    Here {
+        /// The shim's protocol version.
+        version: u32,
+        /// The main process, if one was started.
+        main: Option<Main>,
+        /// How many helpers run.
+        helpers: usize,
+    },
+    /// To `Start`, `Work` and `Track`: it runs; a pidfd comes with the message, and the pid as the shim sees it.
+    /// If the process has ended already there is no pidfd, but its status.
+    Running {
+        /// The pid in the shim's pid namespace.
+        pid: i32,
+        /// The raw wait status, if it has ended.
+        status: Option<i32>,
+        /// The pipes that the program's output goes through, as CRIU names them (`pipe:[inode]`).
+        pipes: Vec<(i32, String)>,
+    },
+    /// Done.
+    Done,
+    /// Not done, and why.
+    Failed {
+        /// The errno, if one says it.
+        errno: Option<i32>,
+        /// What was tried.
+        message: String,
+    },
+}
+
+/// What a shim says unasked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Notice {
+    /// A process that it was asked about has ended.
+    Exited {
+        /// The pid in the shim's pid namespace.
+        pid: i32,
+        /// The raw wait status.
+        status: i32,
+    },
+}
+
+/// What travels from a shim to a supervisor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromShim {
+    /// The answer to the oldest unanswered request.
+    Reply(Reply),
+    /// Something that happened.
+    Notice(Notice),
+}
+
+/// The service's main process, as its shim knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Main {
+    /// The pid in the shim's pid namespace.
+    pub pid: i32,
+    /// The raw wait status, once it has ended.
+    pub status: Option<i32>,
+}
+
+/// Sends one message, with descriptors.
+pub fn send<T: Serialize>(
+    socket: impl AsFd,
+    message: &T,
+    descriptors: &[BorrowedFd<'_>],
+) -> std::io::Result<()> {
+    let bytes = serde_json::to_vec(message)?;
+    if bytes.len() > LENGTH_MAX {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "message to the shim is too long"));
+    }
+    let raw: Vec<i32> = descriptors.iter().map(|d| d.as_raw_fd()).collect();
+    let rights = [ControlMessage::ScmRights(&raw)];
+    let control = if raw.is_empty() { &rights[..0] } else { &rights[..] };
+    sendmsg::<()>(
+        socket.as_fd().as_raw_fd(),
+        &[IoSlice::new(&bytes)],
+        control,
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    )?;
+    Ok(())
+}
+
+/// Receives one message with its descriptors; `None` when the other side has gone.
+pub fn receive<T: DeserializeOwned>(socket: impl AsFd) -> std::io::Result<Option<(T, Vec<OwnedFd>)>> {
+    let mut bytes = vec![0_u8; LENGTH_MAX];
+    let mut control = nix::cmsg_space!([i32; DESCRIPTORS_MAX]);
+    let (length, descriptors) = {
+        let mut slices = [IoSliceMut::new(&mut bytes)];
+        let received = recvmsg::<()>(
+            socket.as_fd().as_raw_fd(),
+            &mut slices,
+            Some(&mut control),
+            MsgFlags::MSG_CMSG_CLOEXEC,
+        )?;
+        let mut descriptors = Vec::new();
+        for message in received.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(raw) = message {
+                // SAFETY: the kernel has just made these descriptors for us; nobody else knows them.
+                descriptors.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+            }
+        }
+        (received.bytes, descriptors)
+    };
+    if length == 0 {
+        return Ok(None);
+    }
+    Ok(Some((serde_json::from_slice(&bytes[..length])?, descriptors)))
+}

@@ -1,0 +1,398 @@
+//! The shim's own life: one thread, one loop over its socket, its children and their pipes.
+//!
+//! ```text
+//! waiting for a supervisor <──> serving one (a newer one replaces an older)
+//!         │ gone, and a guard is set
+//!         └──> no helper runs any more (or 60 s later) ──> thaw
+//! ```
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, listen, socket};
+use nix::sys::wait::WaitPidFlag;
+use nix::unistd::{ForkResult, Pid, fork};
+
+use super::program::{self, Failure};
+use super::protocol::{FromShim, Main, Notice, Program, Reply, Request, VERSION, receive, send};
+use super::sandbox::{self, Isolation};
+
+/// How long helpers may take to end by themselves once their supervisor has gone, before they are killed so
+/// that the service can be thawed.
+const ORPHANED_HELPER_MAX: Duration = Duration::from_secs(60);
+const EXITS_REMEMBERED: usize = 16;
+
+/// Turns this process into a shim and serves until told to quit. Must be called while the process has one
+/// thread. Says `ready` on standard output once it can be connected to, or why not.
+pub fn run(socket: &Path, isolation: Isolation) -> i32 {
+    match prepare(socket, isolation) {
+        Ok(Some(mut server)) => {
+            println!("ready");
+            let _ = std::io::stdout().flush();
+            detach_from_starter();
+            server.serve();
+            0
+        }
+        Ok(None) => 0,
+        Err(problem) => {
+            println!("{problem}");
+            1
+        }
+    }
+}
+
+/// `None` in the process that only forked the shim proper.
+fn prepare(socket: &Path, isolation: Isolation) -> Result<Option<Server>, String> {
+    let _ = nix::unistd::setsid();
+    let _ = nix::unistd::chdir("/");
+    let told = |what: &'static str| move |errno: Errno| format!("{what}: {errno}");
+    let listener = listen_at(socket).map_err(told("listen at the shim's socket"))?;
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGCHLD, Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGPIPE] {
+        signals.add(signal);
+    }
+    signals.thread_block().map_err(told("block signals"))?;
+    if isolation == Isolation::Pid {
+        sandbox::leave().map_err(told("make pid and mount namespaces"))?;
+    }
+    // SAFETY: this process has one thread.
+    if let ForkResult::Parent { .. } = unsafe { fork() }.map_err(told("fork"))? {
+        return Ok(None);
+    }
+    match isolation {
+        Isolation::Pid => sandbox::furnish().map_err(told("mount the sandbox's /proc"))?,
+        Isolation::None => {
+            nix::sys::prctl::set_child_subreaper(true).map_err(told("become the reaper of orphans"))?;
+        }
+    }
+    let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+    let signals = SignalFd::with_flags(&signals, flags).map_err(told("watch signals"))?;
+    Ok(Some(Server {
+        isolation,
+        socket: socket.to_owned(),
+        listener,
+        signals,
+        client: None,
+        main: None,
+        helpers: Vec::new(),
+        exits: VecDeque::new(),
+        pumps: Vec::new(),
+        guard: Vec::new(),
+        orphaned_since: None,
+        quitting: false,
+    }))
+}
+
+fn listen_at(path: &Path) -> nix::Result<OwnedFd> {
+    let _ = nix::unistd::unlink(path);
+    let listener = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+    bind(std::os::fd::AsRawFd::as_raw_fd(&listener), &UnixAddr::new(path)?)?;
+    nix::sys::stat::fchmodat(
+        nix::fcntl::AT_FDCWD,
+        path,
+        nix::sys::stat::Mode::from_bits_truncate(0o600),
+        nix::sys::stat::FchmodatFlags::FollowSymlink,
+    )?;
+    listen(&listener, Backlog::new(4)?)?;
+    Ok(listener)
+}
+
+/// Whoever started the shim reads its standard output to the end.
+fn detach_from_starter() {
+    if let Ok(null) = nix::fcntl::open("/dev/null", nix::fcntl::OFlag::O_RDWR, nix::sys::stat::Mode::empty())
+    {
+        let _ = nix::unistd::dup2_stdin(&null);
+        let _ = nix::unistd::dup2_stdout(&null);
+        let _ = nix::unistd::dup2_stderr(&null);
+    }
+}
+
+struct Server {
+    isolation: Isolation,
+    socket: PathBuf,
+    listener: OwnedFd,
+    signals: SignalFd,
+    client: Option<OwnedFd>,
+    main: Option<Main>,
+    helpers: Vec<Pid>,
+    exits: VecDeque<(i32, i32)>,
+    pumps: Vec<Pump>,
+    guard: Vec<(PathBuf, String)>,
+    orphaned_since: Option<Instant>,
+    quitting: bool,
+}
+
+struct Pump {
+    pipe: OwnedFd,
+    file: PathBuf,
+}
+
+impl Server {
+    fn serve(&mut self) {
+        while !self.quitting {
+            let ready = self.wait();
+            while let Ok(Some(_)) = self.signals.read_signal() {}
+            self.reap();
+            if ready.listener {
+                self.accept();
+            } else if ready.client {
+                self.answer();
+            }
+            self.pump(&ready.pumps);
+            self.keep_guard();
+        }
+        let _ = nix::unistd::unlink(&self.socket);
+    }
+
+    fn wait(&self) -> Ready {
+        let watch = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let mut polled = vec![watch(self.signals.as_fd()), watch(self.listener.as_fd())];
+        polled.extend(self.pumps.iter().map(|p| watch(p.pipe.as_fd())));
+        polled.extend(self.client.iter().map(|c| watch(c.as_fd())));
+        // The signal descriptor wakes us; the limit only serves the guard's patience.
+        let limit = if self.orphaned_since.is_some() { 200_u16.into() } else { PollTimeout::NONE };
+        if poll(&mut polled, limit).is_err() {
+            return Ready::default();
+        }
+        let any = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
+        let pumps = &polled[2..2 + self.pumps.len()];
+        Ready {
+            listener: any(&polled[1]),
+            pumps: pumps.iter().map(any).collect(),
+            client: polled[2 + self.pumps.len()..].iter().any(any),
+        }
+    }
+
+    fn accept(&mut self) {
+        // Not to be held up by a supervisor that is stopped.
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let raw = accept4(std::os::fd::AsRawFd::as_raw_fd(&self.listener), flags);
+        if let Ok(raw) = raw {
+            // SAFETY: just made by the kernel for us.
+            self.client = Some(unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(raw) });
+        }
+    }
+
+    fn answer(&mut self) {
+        let Some(client) = &self.client else { return };
+        match receive::<Request>(client) {
+            Ok(Some((request, descriptors))) => {
+                let (reply, pidfd) = self.carry_out(request, descriptors);
+                self.tell(&FromShim::Reply(reply), pidfd.as_ref().map(AsFd::as_fd));
+            }
+            Ok(None) | Err(_) => self.lose_client(),
+        }
+    }
+
+    fn lose_client(&mut self) {
+        self.client = None;
+        self.orphaned_since = Some(Instant::now());
+    }
+
+    fn tell(&mut self, message: &FromShim, descriptor: Option<BorrowedFd<'_>>) {
+        let Some(client) = &self.client else { return };
+        if send(client, message, descriptor.as_slice()).is_err() {
+            self.lose_client();
+        }
+    }
+
+    fn carry_out(&mut self, request: Request, descriptors: Vec<OwnedFd>) -> (Reply, Option<OwnedFd>) {
+        match request {
+            Request::Hello => self.hello(),
+            Request::Start(program) => self.start(&program, &descriptors),
+            Request::Work(program) => self.work(&program, &descriptors),
+            Request::Track { pid } => self.track(pid),
+            Request::KillAll => (self.kill_all(), None),
+            Request::Guard { thaw } => {
+                self.guard = thaw;
+                (Reply::Done, None)
+            }
+            Request::Pump { file } => {
+                self.pumps.extend(descriptors.into_iter().map(|pipe| Pump { pipe, file: file.clone() }));
+                (Reply::Done, None)
+            }
+            Request::Quit => (self.quit(), None),
+        }
+    }
+
+    fn hello(&mut self) -> (Reply, Option<OwnedFd>) {
+        let pidfd = self.main.filter(|m| m.status.is_none()).and_then(|m| pidfd(m.pid));
+        self.orphaned_since = None;
+        (Reply::Here { version: VERSION, main: self.main, helpers: self.helpers.len() }, pidfd)
+    }
+
+    fn start(&mut self, program: &Program, descriptors: &[OwnedFd]) -> (Reply, Option<OwnedFd>) {
+        if self.main_lives() {
+            return (refusal(Errno::EBUSY, "start a second main process"), None);
+        }
+        match program::start(program, descriptors, false) {
+            Ok(started) => {
+                self.main = Some(Main { pid: started.pid.as_raw(), status: None });
+                self.running(started)
+            }
+            Err(problem) => (failed(problem), None),
+        }
+    }
+
+    fn work(&mut self, program: &Program, descriptors: &[OwnedFd]) -> (Reply, Option<OwnedFd>) {
+        if let (Isolation::Pid, Some(cache)) = (self.isolation, &program.private_feature_cache) {
+            // Without the cache CRIU is slower, not wrong.
+            let _ = sandbox::show_feature_cache(cache);
+        }
+        match program::start(program, descriptors, self.isolation == Isolation::None) {
+            Ok(started) => {
+                self.helpers.push(started.pid);
+                self.running(started)
+            }
+            Err(problem) => (failed(problem), None),
+        }
+    }
+
+    fn running(&mut self, started: program::Started) -> (Reply, Option<OwnedFd>) {
+        let pid = started.pid.as_raw();
+        self.pumps.extend(started.pumps.into_iter().map(|(pipe, file)| Pump { pipe, file }));
+        // Nobody but us reaps this child, so the pid is still its own.
+        (Reply::Running { pid, status: None, pipes: started.pipes }, pidfd(pid))
+    }
+
+    fn track(&mut self, pid: i32) -> (Reply, Option<OwnedFd>) {
+        let status = self.exits.iter().rev().find(|(p, _)| *p == pid).map(|(_, status)| *status);
+        let descriptor = if status.is_none() { pidfd(pid) } else { None };
+        if status.is_none() && descriptor.is_none() {
+            return (refusal(Errno::ESRCH, "find the restored process"), None);
+        }
+        self.main = Some(Main { pid, status });
+        (Reply::Running { pid, status, pipes: Vec::new() }, descriptor)
+    }
+
+    fn kill_all(&mut self) -> Reply {
+        if self.isolation != Isolation::Pid {
+            return refusal(Errno::EPERM, "kill all without an own pid namespace");
+        }
+        // In this namespace -1 is everybody but pid 1, which is us.
+        match nix::sys::signal::kill(Pid::from_raw(-1), Signal::SIGKILL) {
+            Ok(()) | Err(Errno::ESRCH) => Reply::Done,
+            Err(errno) => refusal(errno, "kill all processes of the sandbox"),
+        }
+    }
+
+    fn quit(&mut self) -> Reply {
+        if self.main_lives() {
+            return refusal(Errno::EBUSY, "quit while the service runs");
+        }
+        self.quitting = true;
+        Reply::Done
+    }
+
+    fn main_lives(&self) -> bool {
+        self.main.is_some_and(|m| m.status.is_none())
+    }
+
+    fn reap(&mut self) {
+        loop {
+            let mut status: i32 = 0;
+            // The raw status is what travels; nix only hands out a parsed one.
+            // SAFETY: `status` outlives the call.
+            let pid = unsafe { libc::waitpid(-1, &raw mut status, WaitPidFlag::WNOHANG.bits()) };
+            if pid <= 0 {
+                return;
+            }
+            self.note_exit(pid, status);
+        }
+    }
+
+    fn note_exit(&mut self, pid: i32, status: i32) {
+        self.helpers.retain(|helper| helper.as_raw() != pid);
+        if let Some(main) = self.main.as_mut().filter(|m| m.pid == pid) {
+            main.status = Some(status);
+        }
+        if self.exits.len() == EXITS_REMEMBERED {
+            self.exits.pop_front();
+        }
+        self.exits.push_back((pid, status));
+        self.tell(&FromShim::Notice(Notice::Exited { pid, status }), None);
+    }
+
+    /// A full disk must not stop a service that writes to its log: what cannot be written is read all the same.
+    fn pump(&mut self, ready: &[bool]) {
+        let mut finished = Vec::new();
+        for (index, pump) in self.pumps.iter().enumerate() {
+            if ready.get(index).copied().unwrap_or(false) && !pump.once() {
+                finished.push(index);
+            }
+        }
+        for index in finished.into_iter().rev() {
+            self.pumps.swap_remove(index);
+        }
+    }
+
+    fn keep_guard(&mut self) {
+        let Some(since) = self.orphaned_since else { return };
+        if self.client.is_some() {
+            return;
+        }
+        if !self.helpers.is_empty() {
+            if since.elapsed() < ORPHANED_HELPER_MAX {
+                return;
+            }
+            for helper in &self.helpers {
+                let _ = nix::sys::signal::kill(*helper, Signal::SIGKILL);
+            }
+            self.orphaned_since = Some(Instant::now());
+        }
+        for (file, value) in self.guard.drain(..) {
+            #[expect(clippy::disallowed_methods, reason = "a freezer file of the kernel, not a file of ours")]
+            let _ = std::fs::write(file, value);
+        }
+        if self.helpers.is_empty() {
+            self.orphaned_since = None;
+        }
+    }
+}
+
+#[derive(Default)]
+struct Ready {
+    listener: bool,
+    client: bool,
+    pumps: Vec<bool>,
+}
+
+impl Pump {
+    /// Whether there may be more.
+    fn once(&self) -> bool {
+        let mut buffer = [0_u8; 65536];
+        match nix::unistd::read(&self.pipe, &mut buffer) {
+            Ok(0) => false,
+            Ok(length) => {
+                #[expect(clippy::disallowed_methods, reason = "the service's log, not a file of ours")]
+                let log = std::fs::OpenOptions::new().create(true).append(true).open(&self.file);
+                if let Ok(mut log) = log {
+                    let _ = log.write_all(&buffer[..length]);
+                }
+                true
+            }
+            Err(Errno::EINTR | Errno::EAGAIN) => true,
+            Err(_) => false,
+        }
+    }
+}
+
+fn pidfd(pid: i32) -> Option<OwnedFd> {
+    let pid = rustix::process::Pid::from_raw(pid)?;
+    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()
+}
+
+fn refusal(errno: Errno, tried: &str) -> Reply {
+    Reply::Failed { errno: Some(errno as i32), message: tried.to_owned() }
+}
+
+fn failed(problem: Failure) -> Reply {
+    Reply::Failed { errno: Some(problem.errno as i32), message: problem.message }
+}
