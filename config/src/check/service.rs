@@ -1,0 +1,190 @@
+//! Rules within one service.
+
+use std::time::Duration;
+
+use policies::ladder::{OnExhausted, Rung};
+use policies::service::RestartPolicy;
+
+use super::Rules;
+use crate::keys::Words;
+use crate::raw::Raw;
+use crate::settings::{Runtime, Service};
+
+pub(super) fn check(name: &str, service: &Service, raw: &Raw, rules: &mut Rules<'_>) {
+    let at = |rest: &str| format!("service/{name}/{rest}");
+    probes(service, rules, &at);
+    checkpoints(service, raw, rules, &at);
+    backoff(service, rules, &at);
+    ladder(service, rules, &at);
+    exhaustion(service, rules, &at);
+}
+
+fn probes(service: &Service, rules: &mut Rules<'_>, at: &dyn Fn(&str) -> String) {
+    for probe in &service.probes {
+        let timeout = at(&format!("probe/{}/timeout", probe.name));
+        let interval = at(&format!("probe/{}/interval", probe.name));
+        if probe.settings.timeout <= probe.settings.interval {
+            continue;
+        }
+        let (timeout_text, interval_text) = (human(probe.settings.timeout), human(probe.settings.interval));
+        rules.error(
+            super::later(rules.places, [&timeout, &interval]),
+            &[&timeout, &interval],
+            format!("a check may take {timeout_text}, but one begins every {interval_text}"),
+            "make `timeout` at most `interval`",
+        );
+    }
+}
+
+fn checkpoints(service: &Service, raw: &Raw, rules: &mut Rules<'_>, at: &dyn Fn(&str) -> String) {
+    let cadence = &service.policy.cadence;
+    let (timeout, interval) = (at("checkpoint/timeout"), at("checkpoint/interval"));
+    // The default limit is for the worst day, not for the cadence: only one that was written is doubted.
+    let written = rules.places.written(&timeout).is_some();
+    if let Some(every) = cadence.interval.filter(|every| written && cadence.timeout > *every) {
+        rules.warning(
+            &timeout,
+            &[&interval],
+            format!(
+                "a checkpoint may take {}, but one is due every {}",
+                human(cadence.timeout),
+                human(every)
+            ),
+            "make `timeout` at most `interval`: slow checkpoints push the next ones back",
+        );
+    }
+    let own = at("checkpoint/max_total_size");
+    if let (Some(size), Some(all)) = (service.retention.max_total_size, raw.store.max_total_size)
+        && size > all
+    {
+        rules.error(
+            &own,
+            &["store/max_total_size"],
+            "this service may take more space than the whole store",
+            "make it at most `store.max_total_size`",
+        );
+    }
+    if matches!(service.runtime, Runtime::Process(_))
+        && rules.places.written(&at("checkpoint/rootfs")).is_some()
+    {
+        rules.warning(
+            &at("checkpoint/rootfs"),
+            &[],
+            "`rootfs` does nothing for a plain process, which has no writable layer",
+            "name the folders it writes to in `volumes`",
+        );
+    }
+    if !service.checkpoint.enabled && rules.places.written(&interval).is_some() {
+        rules.warning(
+            &interval,
+            &[&at("checkpoint/enabled")],
+            "`interval` does nothing with `enabled = false`",
+            "leave one of them out",
+        );
+    }
+}
+
+fn backoff(service: &Service, rules: &mut Rules<'_>, at: &dyn Fn(&str) -> String) {
+    let (initial, max) = (at("restart/backoff_initial"), at("restart/backoff_max"));
+    let backoff = &service.policy.backoff;
+    if backoff.initial > backoff.max {
+        let (initial_text, max_text) = (human(backoff.initial), human(backoff.max));
+        rules.error(
+            super::later(rules.places, [&initial, &max]),
+            &[&initial, &max],
+            format!("the pause begins at {initial_text} and may not exceed {max_text}"),
+            "make `backoff_initial` at most `backoff_max`",
+        );
+    }
+}
+
+fn ladder(service: &Service, rules: &mut Rules<'_>, at: &dyn Fn(&str) -> String) {
+    let ladder = at("restart/ladder");
+    let rungs = &service.policy.ladder.rungs;
+    for (position, rung) in rungs.iter().enumerate() {
+        let place = at(&format!("restart/ladder/{position}"));
+        if rungs[..position].contains(rung) {
+            let message = format!("`{}` is in the ladder already", rung.word());
+            rules.error(&place, &[], message, "each rung is climbed once per fault: leave one of them out");
+        } else if *rung == Rung::FailOver && rules.places.written(&ladder).is_some() {
+            rules.warning(
+                &place,
+                &[],
+                "`fail-over` is passed over: this version has no standby",
+                "leave it out",
+            );
+        }
+    }
+    if rules.places.written(&ladder).is_none() {
+        return;
+    }
+    if service.policy.restart_policy == RestartPolicy::Never {
+        let hint = "leave the ladder out, or use another `policy`";
+        rules.warning(
+            &ladder,
+            &[&at("restart/policy")],
+            "the ladder does nothing with `policy = \"never\"`",
+            hint,
+        );
+    }
+    if !rungs.iter().any(|rung| *rung != Rung::FailOver) {
+        rules.error(
+            &ladder,
+            &[],
+            "the ladder has no rung to recover by",
+            "write `policy = \"never\"` if the service is not to be recovered",
+        );
+    }
+    let restores = rungs.iter().any(|rung| matches!(rung, Rung::RestoreLatest | Rung::RestoreOlder));
+    if !service.checkpoint.enabled && restores {
+        rules.warning(
+            &ladder,
+            &[&at("checkpoint/enabled")],
+            "the ladder restores images, but `checkpoint.enabled = false` takes none",
+            "write `ladder = [\"cold-start\"]`, or take checkpoints",
+        );
+    }
+}
+
+fn exhaustion(service: &Service, rules: &mut Rules<'_>, at: &dyn Fn(&str) -> String) {
+    let settings = &service.policy.ladder;
+    if settings.on_exhausted == OnExhausted::FailOver {
+        let message = "`on_exhausted = \"fail-over\"` is not supported by this version";
+        rules.error(&at("restart/on_exhausted"), &[], message, "write `on_exhausted = \"stop\"`");
+    }
+    let about = ["window", "max_attempts", "backoff_initial", "backoff_max", "backoff_factor"];
+    let about: Vec<_> = about.iter().map(|key| at(&format!("restart/{key}"))).collect();
+    let about: Vec<_> = about.iter().map(String::as_str).collect();
+    if !pauses_exceed_window(service) {
+        return;
+    }
+    let written = about.iter().filter(|path| rules.places.written(path).is_some());
+    let last = written.max_by_key(|path| rules.places.nearest(path).start).copied().unwrap_or(about[0]);
+    let window = human(settings.window);
+    rules.warning(
+        last,
+        &about,
+        format!("the service is never given up: its pauses add up to more than the window of {window}"),
+        "make `window` longer, `max_attempts` smaller or `backoff_max` shorter",
+    );
+}
+
+/// If the pauses before `max_attempts` recoveries exceed the window, then the attempts never count up to the
+/// limit, and the service is retried for ever. The first recovery has no pause.
+fn pauses_exceed_window(service: &Service) -> bool {
+    let (backoff, ladder) = (&service.policy.backoff, &service.policy.ladder);
+    let mut pause = backoff.initial.as_secs_f64();
+    let mut sum = 0.0;
+    for _ in 1..ladder.max_attempts {
+        sum += pause;
+        if sum > ladder.window.as_secs_f64() {
+            return true;
+        }
+        pause = (pause * backoff.factor).min(backoff.max.as_secs_f64());
+    }
+    false
+}
+
+fn human(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}

@@ -1,0 +1,76 @@
+//! Volumes: no file may belong to two images, nor an image to itself.
+
+use std::path::Path;
+
+use super::{Rules, overlap};
+use crate::error::Draft;
+use crate::raw::Raw;
+
+struct Volume<'a> {
+    service: &'a str,
+    path: &'a Path,
+    place: String,
+}
+
+pub(super) fn check(raw: &Raw, rules: &mut Rules<'_>) {
+    let volumes: Vec<_> = raw
+        .services
+        .iter()
+        .flat_map(|(name, service)| {
+            service.checkpoint.volumes.iter().enumerate().map(move |(position, path)| Volume {
+                service: name.as_str(),
+                path,
+                place: format!("service/{name}/checkpoint/volumes/{position}"),
+            })
+        })
+        .collect();
+    let apart = volumes.into_iter().filter(|volume| own_folders(volume, raw, rules)).collect();
+    shared(apart, rules);
+}
+
+/// Whether it is apart from our own folders: an image that holds the store would hold itself; a restore would
+/// put our own journal back in time.
+fn own_folders(volume: &Volume<'_>, raw: &Raw, rules: &mut Rules<'_>) -> bool {
+    let folders = [
+        ("the store", raw.store.path.as_path(), "store/path"),
+        ("`state_dir`", raw.node.state_dir.as_path(), "node/state_dir"),
+        ("`run_dir`", raw.node.run_dir.as_path(), "node/run_dir"),
+    ];
+    let Some((what, _, key)) = folders.iter().find(|(_, folder, _)| overlap(volume.path, folder)) else {
+        return true;
+    };
+    rules.error(
+        &volume.place,
+        &[key],
+        format!("the volume overlaps {what} of the supervisor"),
+        "keep the service's files and the supervisor's apart",
+    );
+    false
+}
+
+/// Sorted by path, a volume overlaps only what directly precedes it on the way down.
+fn shared(mut volumes: Vec<Volume<'_>>, rules: &mut Rules<'_>) {
+    volumes.sort_by(|one, other| one.path.cmp(other.path));
+    let mut around: Vec<Volume<'_>> = Vec::new();
+    for volume in volumes {
+        while around.last().is_some_and(|outer| !volume.path.starts_with(outer.path)) {
+            around.pop();
+        }
+        if let Some(outer) = around.last() {
+            rules.drafts.push(overlapping(outer, &volume, rules));
+        }
+        around.push(volume);
+    }
+}
+
+fn overlapping(outer: &Volume<'_>, inner: &Volume<'_>, rules: &Rules<'_>) -> Draft {
+    let (one, other) = (rules.places.nearest(&outer.place), rules.places.nearest(&inner.place));
+    let (first, second) = if one.start <= other.start { (one, other) } else { (other, one) };
+    if outer.service == inner.service {
+        let draft = Draft::error(second, "two volumes of this service overlap");
+        return draft.also(first, "the first one").hint("name the outer folder only");
+    }
+    let message = format!("the services `{}` and `{}` have a volume in common", outer.service, inner.service);
+    let draft = Draft::error(second, message).also(first, "the first one");
+    draft.hint("restoring one service would change the files of the other: give each its own folder")
+}

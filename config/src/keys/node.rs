@@ -1,0 +1,109 @@
+//! The file's top level, `[node]`, `[store]`, `[api]`.
+
+use super::service::SERVICE;
+use super::{Key, Kind, Section, words};
+use crate::settings::{Compression, Hot};
+
+pub(crate) static ROOT: Section = Section {
+    title: "",
+    doc: "The whole file.",
+    keys: &[
+        Key::table("node", &NODE),
+        Key::table("store", &STORE),
+        Key::table("api", &API),
+        Key { kind: Kind::Tables("service", &SERVICE), ..Key::table("service", &SERVICE) },
+        Key::unsupported("cluster", "leave `[cluster]` out: each node keeps its own services"),
+        Key::unsupported("hooks", "leave `[hooks]` out, and follow `supervisor events --follow` instead"),
+    ],
+};
+
+static NODE: Section = Section {
+    title: "node",
+    doc: "This host's supervisor.",
+    keys: &[
+        Key::optional(
+            "name",
+            Kind::Text,
+            "the host's name",
+            "\"alpha\"",
+            "How the node calls itself in events, metrics and images.",
+        ),
+        Key::default(
+            "state_dir",
+            Kind::Path,
+            "\"/var/lib/supervisor\"",
+            "What must survive a reboot: the journal, logs and, unless `store.path` says otherwise, the images.",
+        ),
+        Key::default(
+            "run_dir",
+            Kind::Path,
+            "\"/run/supervisor\"",
+            "What must not survive a reboot: sockets, locks, work folders. Best on a tmpfs.",
+        ),
+    ],
+};
+
+static STORE: Section = Section {
+    title: "store",
+    doc: "Where images are kept.",
+    keys: &[
+        Key::optional(
+            "path",
+            Kind::Path,
+            "`<state_dir>/images`",
+            "\"/srv/images\"",
+            "The store's folder. Nothing else may write there.",
+        ),
+        Key::default(
+            "compression",
+            Kind::Choice(words::<Compression>),
+            "\"zstd\"",
+            "How durable images are compressed: `zstd` is smallest, `lz4` is read back fastest.",
+        ),
+        Key::default(
+            "min_free",
+            Kind::Size,
+            "\"256MiB\"",
+            "Space on the store's disk that images never take: older ones go first, then no new one is taken.",
+        ),
+        Key::optional(
+            "max_total_size",
+            Kind::Size,
+            "what `min_free` leaves",
+            "\"50GB\"",
+            "Space that all images of all services may take together.",
+        ),
+        Key::default(
+            "hot",
+            Kind::Choice(words::<Hot>),
+            "\"memory\"",
+            "Where the newest image of each service is kept ready: uncompressed in memory, to be restored soonest, or on disk only.",
+        ),
+        Key::optional(
+            "hot_max_size",
+            Kind::Size,
+            "a part of the host's memory",
+            "\"2GiB\"",
+            "Memory that hot images may take together; an image that does not fit stays on disk only.",
+        ),
+        Key::unsupported("replica", "leave `[[store.replica]]` out: images stay on this host"),
+        Key::unsupported("encryption_key_file", "leave it out, and put the store on an encrypted disk"),
+    ],
+};
+
+static API: Section = Section {
+    title: "api",
+    doc: "How commands reach the running supervisor.",
+    keys: &[
+        Key::optional(
+            "socket",
+            Kind::Path,
+            "`<run_dir>/api.sock`",
+            "\"/run/supervisor/api.sock\"",
+            "The control socket, for its owner only (mode 0600); at most 107 bytes long.",
+        ),
+        Key::unsupported("listen", "leave it out: commands come by the unix socket"),
+        Key::unsupported("tls", "leave it out: commands come by the unix socket"),
+        Key::unsupported("token_file", "leave it out: the socket's mode and owner say who may use it"),
+    ],
+};

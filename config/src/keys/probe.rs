@@ -1,0 +1,91 @@
+//! `[service.NAME.probe.PROBE]` and its kinds.
+
+use policies::health::Role;
+
+use super::service::TEXTS;
+use super::{Key, Kind, Section, words};
+
+const COUNT: Kind = Kind::Whole { min: 1, max: 1_000_000 };
+const NO_KIND: &str = "use `http`, `tcp` or `exec`";
+
+pub(super) static PROBE: Section = Section {
+    title: "service.NAME.probe.PROBE",
+    doc: "One health check of exactly one kind (`http`, `tcp` or `exec`). PROBE is a name for people.",
+    keys: &[
+        Key::table("http", &HTTP),
+        Key::table("tcp", &TCP),
+        Key::table("exec", &EXEC),
+        Key::unsupported("grpc", NO_KIND),
+        Key::unsupported("heartbeat", NO_KIND),
+        Key::unsupported("notify", NO_KIND),
+        Key::default(
+            "role",
+            Kind::Choice(words::<Role>),
+            "\"liveness\"",
+            "`liveness`: failing means hung, and the service is recovered; `readiness`: failing is shown only; `startup`: holds the others back until it passes.",
+        ),
+        Key::default("interval", Kind::Duration, "\"10s\"", "Time between two checks."),
+        Key::default("timeout", Kind::Duration, "\"1s\"", "How long one check may take; at most `interval`."),
+        Key::default("failure_threshold", COUNT, "3", "Failures in a row that mean unhealthy."),
+        Key::default("success_threshold", COUNT, "1", "Successes in a row that mean healthy again."),
+        Key::default(
+            "start_period",
+            Kind::DurationOrZero,
+            "\"0s\"",
+            "Time after a start or a restore in which failures do not count, until the first success.",
+        ),
+    ],
+};
+
+static HTTP: Section = Section {
+    title: "service.NAME.probe.PROBE.http",
+    doc: "Asks by HTTP/1.1 `GET`: either `url`, or `address` with `path`.",
+    keys: &[
+        Key::optional(
+            "url",
+            Kind::Url,
+            "`address` is needed",
+            "\"http://127.0.0.1:8080/healthz\"",
+            "Where to ask; `http` only.",
+        ),
+        Key::optional(
+            "address",
+            Kind::Address,
+            "taken from `url`",
+            "\"127.0.0.1:8080\"",
+            "Where to connect, `host:port`.",
+        ),
+        Key::optional("path", Kind::Text, "taken from `url`, or `/`", "\"/healthz\"", "What to ask for."),
+        Key::optional(
+            "host",
+            Kind::Text,
+            "the host connected to",
+            "\"shop.example.org\"",
+            "The `Host` header.",
+        ),
+        Key::default("headers", Kind::TextByName, "{}", "Further headers."),
+        Key::default(
+            "status",
+            Kind::List(&Kind::StatusRange),
+            "[\"200-399\"]",
+            "Status codes, or ranges of them, that mean passed. Redirections are not followed.",
+        ),
+    ],
+};
+
+static TCP: Section = Section {
+    title: "service.NAME.probe.PROBE.tcp",
+    doc: "Passes if a connection can be opened.",
+    keys: &[Key::required("address", Kind::Address, "\"127.0.0.1:6379\"", "Where to connect, `host:port`.")],
+};
+
+static EXEC: Section = Section {
+    title: "service.NAME.probe.PROBE.exec",
+    doc: "Passes if a command exits with 0.",
+    keys: &[Key::required(
+        "command",
+        TEXTS,
+        "[\"/usr/bin/redis-cli\", \"ping\"]",
+        "Program and arguments; no shell is involved.",
+    )],
+};

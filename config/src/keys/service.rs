@@ -1,0 +1,122 @@
+//! `[service.NAME]` and its runtimes.
+
+use super::checkpoint::CHECKPOINT;
+use super::probe::PROBE;
+use super::restart::RESTART;
+use super::{Key, Kind, Section, words};
+use crate::settings::Isolation;
+
+/// Text lists: commands, options.
+pub(super) const TEXTS: Kind = Kind::List(&Kind::Text);
+pub(super) const PATHS: Kind = Kind::List(&Kind::Path);
+
+const NO_RUNTIME: &str = "use `process` or `runc`";
+
+pub(super) static SERVICE: Section = Section {
+    title: "service.NAME",
+    doc: "One service: exactly one runtime (`process` or `runc`), and its policies. NAME is made of `a-z`, `0-9`, `_`, `.` and `-`, and begins with a letter or digit.",
+    keys: &[
+        Key::table("process", &PROCESS),
+        Key::table("runc", &RUNC),
+        Key::unsupported("podman", NO_RUNTIME),
+        Key::unsupported("docker", NO_RUNTIME),
+        Key::default(
+            "stop_signal",
+            Kind::Signal,
+            "\"TERM\"",
+            "The signal that asks the service to end: a name with or without `SIG`, or a number.",
+        ),
+        Key::default(
+            "stop_timeout",
+            Kind::Duration,
+            "\"10s\"",
+            "How long the service may take to end before it is killed.",
+        ),
+        Key::default(
+            "start_timeout",
+            Kind::Duration,
+            "\"1m\"",
+            "How long a cold start may take until the service runs; its probes have their own `start_period`.",
+        ),
+        Key::default(
+            "restore_timeout",
+            Kind::Duration,
+            "\"1m\"",
+            "How long the restore of one image may take before the next rung is tried.",
+        ),
+        Key::default(
+            "success_exit_codes",
+            Kind::List(&Kind::Whole { min: 0, max: 255 }),
+            "[0]",
+            "Exit codes that mean that the service has done its work.",
+        ),
+        Key::default(
+            "depends_on",
+            Kind::List(&Kind::ServiceName),
+            "[]",
+            "Services that must be healthy before this one is started.",
+        ),
+        Key::table("checkpoint", &CHECKPOINT),
+        Key { kind: Kind::Tables("probe", &PROBE), ..Key::table("probe", &PROBE) },
+        Key::table("restart", &RESTART),
+        Key::unsupported("failover", "leave it out: services are recovered on this host"),
+    ],
+};
+
+static PROCESS: Section = Section {
+    title: "service.NAME.process",
+    doc: "A plain process that the supervisor starts.",
+    keys: &[
+        Key::required(
+            "command",
+            TEXTS,
+            "[\"/usr/bin/redis-server\", \"--port\", \"6379\"]",
+            "Program and arguments. The program is an absolute path or a name to be found in `PATH`; no shell is involved.",
+        ),
+        Key::default(
+            "env",
+            Kind::TextByName,
+            "{}",
+            "The environment. Nothing of the supervisor's own is inherited but `PATH`.",
+        ),
+        Key::default("cwd", Kind::Path, "\"/\"", "The working folder."),
+        Key::optional(
+            "user",
+            Kind::User,
+            "the supervisor's own",
+            "\"redis\"",
+            "Who runs it: `name`, `uid` or `uid:gid`.",
+        ),
+        Key::default(
+            "isolation",
+            Kind::Choice(words::<Isolation>),
+            "\"pid\"",
+            "`pid` gives it a pid namespace of its own, so that its PIDs are free whenever it is restored; `none` does not.",
+        ),
+        Key::optional(
+            "stdout",
+            Kind::Output,
+            "`<state_dir>/logs/NAME.log`",
+            "\"/var/log/redis.log\"",
+            "Where its standard output goes: a file to be appended to, or `journal`.",
+        ),
+        Key::optional(
+            "stderr",
+            Kind::Output,
+            "`<state_dir>/logs/NAME.log`",
+            "\"journal\"",
+            "Where its standard error goes: a file to be appended to, or `journal`.",
+        ),
+    ],
+};
+
+static RUNC: Section = Section {
+    title: "service.NAME.runc",
+    doc: "An OCI bundle run by runc.",
+    keys: &[Key::required(
+        "bundle",
+        Kind::Path,
+        "\"/srv/bundles/redis\"",
+        "The bundle: a folder with `config.json` and the root file system.",
+    )],
+};

@@ -1,0 +1,34 @@
+//! `[node]`, `[store]`, `[api]`.
+
+use crate::read::Table;
+use crate::settings::{Api, Compression, Hot, Node, Store};
+use crate::values::{choice, name, path, size};
+
+pub(super) fn node(table: Table<'_>) -> Node {
+    let node = Node {
+        name: table.get("name", name),
+        state_dir: table.get("state_dir", path).unwrap_or_default(),
+        run_dir: table.get("run_dir", path).unwrap_or_default(),
+    };
+    table.done();
+    node
+}
+
+pub(super) fn store(table: Table<'_>, node: &Node) -> Store {
+    let store = Store {
+        path: table.get("path", path).unwrap_or_else(|| node.state_dir.join("images")),
+        compression: table.get("compression", choice).unwrap_or(Compression::Zstd),
+        min_free: table.get("min_free", size).unwrap_or_default(),
+        max_total_size: table.get("max_total_size", size),
+        hot: table.get("hot", choice).unwrap_or(Hot::Memory),
+        hot_max_size: table.get("hot_max_size", size),
+    };
+    table.done();
+    store
+}
+
+pub(super) fn api(table: Table<'_>, node: &Node) -> Api {
+    let api = Api { socket: table.get("socket", path).unwrap_or_else(|| node.run_dir.join("api.sock")) };
+    table.done();
+    api
+}

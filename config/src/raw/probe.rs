@@ -1,0 +1,111 @@
+//! `[service.NAME.probe.PROBE]` and its kinds.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use policies::health::{Role, Settings};
+
+use crate::error::Draft;
+use crate::read::{Cell, Named, Table};
+use crate::settings::{Address, HttpProbe, Probe, ProbeKind};
+use crate::values::{
+    address, choice, command, count, duration, duration_or_zero, header_value, is_header_name, request_path,
+    status_range, url,
+};
+
+const KINDS: [&str; 6] = ["http", "tcp", "exec", "grpc", "heartbeat", "notify"];
+
+pub(super) fn probe(named: Named<'_>) -> Probe {
+    let Named { name, name_span, table } = named;
+    if name.is_empty()
+        || name.len() > 63
+        || !name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+    {
+        let draft = Draft::error(name_span, "this cannot be the name of a probe");
+        table.context.note(draft.hint("use `A-Z a-z 0-9 . _ -`, and at most 63 characters"));
+    }
+    let kind = kind(&table);
+    let settings = Settings {
+        role: table.get("role", choice).unwrap_or(Role::Liveness),
+        interval: table.get("interval", duration).unwrap_or_default(),
+        timeout: table.get("timeout", duration).unwrap_or_default(),
+        failure_threshold: table.get("failure_threshold", count).unwrap_or_default(),
+        success_threshold: table.get("success_threshold", count).unwrap_or_default(),
+        start_period: table.get("start_period", duration_or_zero).unwrap_or_default(),
+    };
+    table.done();
+    Probe { name: name.to_owned(), kind, settings }
+}
+
+fn kind(table: &Table<'_>) -> ProbeKind {
+    let hint = "write one of `http = { url = \"...\" }`, `tcp = { address = \"...\" }` and `exec = { command = [\"...\"] }`";
+    let chosen = table.exactly_one_of("kind of probe", &KINDS, hint);
+    let http = table.has("http").then(|| http(table.table("http")));
+    let tcp = table.has("tcp").then(|| tcp(table.table("tcp")));
+    let exec = table.has("exec").then(|| exec(table.table("exec")));
+    let kind = match chosen {
+        Some("http") => http.map(ProbeKind::Http),
+        Some("tcp") => tcp.map(ProbeKind::Tcp),
+        Some(_) | None => exec.map(ProbeKind::Exec),
+    };
+    kind.unwrap_or(ProbeKind::Exec(Vec::new()))
+}
+
+fn http(table: Table<'_>) -> HttpProbe {
+    let url = table.get("url", url);
+    let address = table.get("address", address);
+    let path = table.get("path", request_path);
+    if table.exactly_one_of("address", &["url", "address"], "write `url = \"http://...\"`").is_some() {
+        refuse_path_beside_url(&table);
+    }
+    let (to, authority, asked) = match (url, address) {
+        (Some(url), _) => (url.address, url.authority, url.path),
+        (None, Some(address)) => (address.clone(), address.to_string(), "/".to_owned()),
+        (None, None) => (Address { host: String::new(), port: 0 }, String::new(), String::new()),
+    };
+    let probe = HttpProbe {
+        address: to,
+        path: path.unwrap_or(asked),
+        host: table.get("host", header_value).unwrap_or(authority),
+        headers: table.get("headers", headers).unwrap_or_default(),
+        status: table.get("status", |cell| cell.list(status_range)).unwrap_or_default(),
+    };
+    table.done();
+    probe
+}
+
+fn refuse_path_beside_url(table: &Table<'_>) {
+    if let (Some(url), Some(path)) = (table.key_span("url"), table.key_span("path")) {
+        let draft = Draft::error(path, "`path` stands beside `url`, which has a path of its own");
+        table.context.note(draft.also(url, "the URL").hint("put the path into the URL"));
+    }
+}
+
+fn headers(cell: &Cell<'_>) -> Option<BTreeMap<String, String>> {
+    cell.by_name(|name: &str, span: Range<usize>, cell: &Cell<'_>| {
+        let value = header_value(cell);
+        if !is_header_name(name) {
+            let draft = Draft::error(span, "this cannot be the name of a header");
+            cell.context.note(draft.hint("write it as `X-Name`"));
+            return None;
+        }
+        if name.eq_ignore_ascii_case("host") {
+            let draft = Draft::error(span, "the `Host` header has a key of its own");
+            cell.context.note(draft.hint("write `host = \"...\"` beside `headers`"));
+            return None;
+        }
+        value
+    })
+}
+
+fn tcp(table: Table<'_>) -> Address {
+    let address = table.get("address", address);
+    table.done();
+    address.unwrap_or(Address { host: String::new(), port: 0 })
+}
+
+fn exec(table: Table<'_>) -> Vec<String> {
+    let command = table.get("command", command).unwrap_or_default();
+    table.done();
+    command
+}

@@ -1,0 +1,48 @@
+//! The words of all closed choices: those of `policies` as they are named there, and ours.
+
+use policies::health::Role;
+use policies::ladder::{OnExhausted, Rung};
+use policies::service::RestartPolicy;
+
+use crate::keys::Words;
+use crate::raw::Occasion;
+use crate::settings::{CgroupMode, Compression, CpuCap, Hot, Isolation, NetworkLock, Tcp};
+
+macro_rules! named_by_policies {
+    ($($choice:ident),+) => {
+        $(impl Words for $choice {
+            const ALL: &'static [Self] = $choice::ALL;
+
+            fn word(self) -> &'static str {
+                self.name()
+            }
+        })+
+    };
+}
+
+macro_rules! named_here {
+    ($($choice:ident { $($variant:ident = $word:literal),+ })+) => {
+        $(impl Words for $choice {
+            const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            fn word(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word),+
+                }
+            }
+        })+
+    };
+}
+
+named_by_policies!(Role, RestartPolicy, Rung, OnExhausted);
+
+named_here! {
+    Compression { Zstd = "zstd", Lz4 = "lz4", None = "none" }
+    Hot { Memory = "memory", Disk = "disk" }
+    Isolation { Pid = "pid", None = "none" }
+    Occasion { Shutdown = "shutdown", Drain = "drain" }
+    Tcp { Established = "established", Close = "close", SkipInFlight = "skip_in_flight" }
+    NetworkLock { Iptables = "iptables", Nftables = "nftables", Skip = "skip" }
+    CpuCap { None = "none", Cpu = "cpu", Fpu = "fpu", Ins = "ins", All = "all" }
+    CgroupMode { Ignore = "ignore", None = "none", Props = "props", Soft = "soft", Full = "full", Strict = "strict" }
+}
