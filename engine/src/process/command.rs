@@ -8,12 +8,17 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::Child;
+use tokio::process::{Child, ChildStderr, ChildStdout};
 
+use super::pidfd::PidFd;
 use crate::error::{Error, Report, Result};
 
 /// How much of each output is kept: its end.
 const OUTPUT_MAX: usize = 64 * 1024;
+/// How long a killed group's pipes may take to close. Longer only if a process has left the group with them in hand.
+const CLOSING_MAX: Duration = Duration::from_millis(50);
+/// How many last lines of the output go into the error of a command that hung.
+const LINES_MAX: usize = 10;
 
 /// A command to be run.
 #[derive(Debug, Clone)]
@@ -21,6 +26,16 @@ pub struct Command {
     argv: Vec<String>,
     env: Vec<(String, String)>,
     timeout: Duration,
+    leftovers: Leftovers,
+}
+
+/// What happens to processes of the group that outlive the command itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leftovers {
+    /// They were meant to stay; the command has finished once its outputs are closed.
+    Leave,
+    /// They are killed; the command has finished when it has exited.
+    Kill,
 }
 
 /// What came of it.
@@ -37,7 +52,14 @@ pub struct Output {
 impl Command {
     /// A command and its arguments, with our environment and a limit of 10 s.
     pub fn new(argv: Vec<String>) -> Self {
-        Self { argv, env: Vec::new(), timeout: Duration::from_secs(10) }
+        Self { argv, env: Vec::new(), timeout: Duration::from_secs(10), leftovers: Leftovers::Leave }
+    }
+
+    /// Nothing that it started may outlive it: what is left of its group when it exits is killed.
+    #[must_use]
+    pub fn kill_leftovers(mut self) -> Self {
+        self.leftovers = Leftovers::Kill;
+        self
     }
 
     /// Adds a variable to the environment.
@@ -56,22 +78,30 @@ impl Command {
 
     /// Runs it. A command that ran and failed is not an error here: look at [`Output::success`].
     pub async fn run(&self) -> Result<Output> {
-        let mut group = Group { child: self.spawn()?, finished: false };
-        let (stdout, stderr) = (group.child.stdout.take(), group.child.stderr.take());
-        let all = async { tokio::join!(tail(stdout), tail(stderr), group.child.wait()) };
-        let ended = tokio::time::timeout(self.timeout, all).await;
-        let Ok((stdout, stderr, status)) = ended else {
+        let mut child = self.spawn()?;
+        let mut said = Said { stdout: Tail::of(child.stdout.take()), stderr: Tail::of(child.stderr.take()) };
+        let mut group = Group { child, finished: false };
+        let ended = tokio::time::timeout(self.timeout, group.end(&mut said, self.leftovers)).await;
+        if ended.is_err() {
             group.kill().await;
-            return Err(Error::Unavailable(Report::new(format!(
-                "run {}: it did not finish within {}",
-                self.line(),
-                humantime::format_duration(self.timeout)
-            ))));
-        };
+        }
+        // Whoever was killed has closed its ends by now, or does so at once.
+        let _ = tokio::time::timeout(CLOSING_MAX, said.read()).await;
+        let Ok(status) = ended else { return Err(self.timed_out(&said)) };
         group.finished = true;
         let status = status
             .map_err(|e| Error::Internal(Report::new(format!("wait for {}", self.line())).because(e)))?;
-        Ok(Output { status, stdout, stderr })
+        Ok(Output { status, stdout: said.stdout.text(), stderr: said.stderr.text() })
+    }
+
+    fn timed_out(&self, said: &Said) -> Error {
+        let limit = humantime::format_duration(self.timeout);
+        let text = format!("run {}: it did not finish within {limit}", self.line());
+        let (stdout, stderr) = (said.stdout.text(), said.stderr.text());
+        let shown = if stderr.trim().is_empty() { stdout } else { stderr };
+        let lines: Vec<String> = shown.lines().map(str::to_owned).collect();
+        let surplus = lines.len().saturating_sub(LINES_MAX);
+        Error::Unavailable(Report::new(text).output(lines.into_iter().skip(surplus)))
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the place")]
@@ -116,6 +146,33 @@ struct Group {
 }
 
 impl Group {
+    /// Waits for the command's end, reading meanwhile what it says.
+    async fn end(&mut self, said: &mut Said, leftovers: Leftovers) -> std::io::Result<ExitStatus> {
+        match leftovers {
+            Leftovers::Leave => tokio::join!(said.read(), self.child.wait()).1,
+            Leftovers::Kill => {
+                self.exited(said).await?;
+                // Not reaped yet: the group's number is still its own.
+                self.signal();
+                self.child.wait().await
+            }
+        }
+    }
+
+    /// Waits until the command itself has exited, without reaping it.
+    async fn exited(&self, said: &mut Said) -> std::io::Result<()> {
+        let pid = self.child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or(-1);
+        let process = PidFd::open(pid).map_err(std::io::Error::other)?;
+        let reading = async {
+            said.read().await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            ended = process.ended() => ended.map_err(std::io::Error::other),
+            () = reading => Ok(()),
+        }
+    }
+
     async fn kill(&mut self) {
         self.signal();
         let _ = self.child.wait().await;
@@ -137,19 +194,46 @@ impl Drop for Group {
     }
 }
 
-async fn tail(pipe: Option<impl AsyncRead + Unpin>) -> String {
-    let Some(mut pipe) = pipe else { return String::new() };
-    let mut kept = Vec::new();
-    let mut buffer = [0_u8; 8192];
-    while let Ok(length) = pipe.read(&mut buffer).await {
-        if length == 0 {
-            break;
-        }
-        kept.extend_from_slice(&buffer[..length]);
-        if kept.len() > 2 * OUTPUT_MAX {
-            kept.drain(..kept.len() - OUTPUT_MAX);
+/// The ends of both outputs.
+struct Said {
+    stdout: Tail<ChildStdout>,
+    stderr: Tail<ChildStderr>,
+}
+
+impl Said {
+    /// Reads until both are closed. May be dropped half-way and called again.
+    async fn read(&mut self) {
+        tokio::join!(self.stdout.read(), self.stderr.read());
+    }
+}
+
+/// The end of one output.
+struct Tail<P> {
+    pipe: Option<P>,
+    kept: Vec<u8>,
+}
+
+impl<P: AsyncRead + Unpin> Tail<P> {
+    fn of(pipe: Option<P>) -> Self {
+        Self { pipe, kept: Vec::new() }
+    }
+
+    async fn read(&mut self) {
+        let mut buffer = [0_u8; 8192];
+        while let Some(pipe) = &mut self.pipe {
+            let length = pipe.read(&mut buffer).await.unwrap_or(0);
+            if length == 0 {
+                self.pipe = None;
+            }
+            self.kept.extend_from_slice(&buffer[..length]);
+            if self.kept.len() > 2 * OUTPUT_MAX {
+                self.kept.drain(..self.kept.len() - OUTPUT_MAX);
+            }
         }
     }
-    let start = kept.len().saturating_sub(OUTPUT_MAX);
-    String::from_utf8_lossy(&kept[start..]).into_owned()
+
+    fn text(&self) -> String {
+        let start = self.kept.len().saturating_sub(OUTPUT_MAX);
+        String::from_utf8_lossy(&self.kept[start..]).into_owned()
+    }
 }

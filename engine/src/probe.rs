@@ -1,0 +1,77 @@
+//! One health check, carried out once: asks a service and says what it answered.
+//!
+//! It refuses to judge: a row of outcomes becomes a verdict in `policies::health`. It never panics, never takes longer than
+//! its limit, and leaves nothing behind, neither a connection nor a process, also when the caller drops it half-way.
+
+mod exec;
+mod http;
+mod tcp;
+
+use std::time::{Duration, Instant};
+
+pub use exec::Exec;
+pub use http::Http;
+pub use tcp::Tcp;
+
+/// How much of what a service or a command said goes into a detail.
+const EXCERPT_MAX: usize = 300;
+
+/// A health check of one kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// Asks by HTTP/1.1 and looks at the status code.
+    Http(Http),
+    /// Opens a connection and closes it.
+    Tcp(Tcp),
+    /// Runs a command and looks at its exit code.
+    Exec(Exec),
+}
+
+/// What came of one probe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Whether the service answered as it should.
+    pub passed: bool,
+    /// What it answered, or what went wrong: one line, for people.
+    pub detail: String,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Probe {
+    /// Probes once. An answer that is not there after `timeout` is a failed one.
+    pub async fn run(&self, timeout: Duration) -> Outcome {
+        let begun = Instant::now();
+        let answer = match self {
+            // The command's limit is kept where its processes are killed.
+            Self::Exec(exec) => exec.ask(timeout).await,
+            Self::Http(http) => within(timeout, http.ask()).await,
+            Self::Tcp(tcp) => within(timeout, tcp.ask()).await,
+        };
+        let (passed, detail) = match answer {
+            Ok(detail) => (true, detail),
+            Err(detail) => (false, detail),
+        };
+        Outcome { passed, detail, took: begun.elapsed() }
+    }
+}
+
+/// `Ok` with what was answered if the probe passed, `Err` with the reason if it failed.
+type Answer = std::result::Result<String, String>;
+
+async fn within(limit: Duration, asking: impl Future<Output = Answer>) -> Answer {
+    match tokio::time::timeout(limit, asking).await {
+        Ok(answer) => answer,
+        Err(_) => Err(format!("no answer within {}", humantime::format_duration(limit))),
+    }
+}
+
+/// The end of `text` in one line.
+fn excerpt(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let surplus = line.chars().count().saturating_sub(EXCERPT_MAX);
+    if surplus == 0 { line } else { format!("...{}", line.chars().skip(surplus).collect::<String>()) }
+}
+
+#[cfg(test)]
+mod tests;
