@@ -4,6 +4,8 @@
 //! [`NewFile`]; the journal is a [`Log`]. Folders are 0700 and files 0600. It refuses to follow a symbolic link at the
 //! last step of a path, to overwrite a file that it did not expect, and to guess: every error says which path it was.
 
+#![expect(clippy::disallowed_methods, reason = "this is the module that writes files")]
+
 mod log;
 mod new_file;
 

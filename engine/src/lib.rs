@@ -9,6 +9,7 @@ pub mod durable;
 pub mod error;
 pub mod failpoint;
 pub mod freeze;
+pub mod images;
 pub mod probe;
 pub mod process;
 pub mod runtime;

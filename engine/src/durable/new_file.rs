@@ -55,6 +55,17 @@ impl NewFile {
         self.file.set_len(length).map_err(|e| failed("size", &self.path, e))
     }
 
+    /// Puts what was written so far on the disk and lets the kernel forget its pages: keeps a long file from filling the cache
+    /// and from making one long sync at the end.
+    ///
+    /// # Errors
+    /// As [`NewFile::finish`].
+    pub fn sync_so_far(&self) -> Result<()> {
+        self.file.sync_data().map_err(|e| failed("sync", &self.path, e))?;
+        let _ = posix_fadvise(&self.file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+        Ok(())
+    }
+
     /// Syncs it to the disk and lets the kernel forget its pages. Its name is durable after
     /// [`sync_dir`](super::sync_dir) of the folder.
     ///
