@@ -9,6 +9,8 @@ mod node;
 mod probe;
 mod restart;
 mod service;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use node::ROOT;
 

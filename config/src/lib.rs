@@ -4,7 +4,9 @@
 //! each with its line, a marked excerpt and a hint. One table of keys is behind the reader, the JSON Schema
 //! ([`schema`]), the reference for people ([`reference`]) and the hints about unknown keys.
 //!
-//!     text -> toml (syntax) -> raw (field by field, by the key table) -> check (across fields) -> Config
+//! ```text
+//! text -> toml (syntax) -> raw (field by field, by the key table) -> check (across fields) -> Config
+//! ```
 //!
 //! It refuses to touch files, clocks and processes: the environment comes in as a function, so the same text
 //! always gives the same answer, and any text at all may be thrown at it.

@@ -45,7 +45,8 @@ pub(crate) fn read(context: &Context<'_>, document: &DeTable<'_>) -> Raw {
             Ok(name) => drop(services.insert(name, service)),
             Err(_) => {
                 let message = format!("`{}` cannot be the name of a service", named.name);
-                let hint = "names are made of `a-z 0-9 _ . -`, begin with a letter or digit, and have at most 63 characters";
+                let hint = "names are made of `a-z 0-9 _ . -`, begin with a letter or digit, and have at \
+                most 63 characters";
                 context.note(Draft::error(named.name_span, message).hint(hint));
             }
         }

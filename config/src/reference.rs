@@ -71,7 +71,10 @@ fn describe(section: &Section, text: &mut String) -> std::fmt::Result {
 }
 
 fn unsupported(text: &mut String) {
-    text.push_str("\n## Not in this version\n\nThese keys are known, and answered by an error that says what to do instead:\n\n");
+    text.push_str(
+        "\n## Not in this version\n\nThese keys are known, and answered by an error that says \
+    what to do instead:\n\n",
+    );
     let mut found = Vec::new();
     collect_unsupported(&ROOT, &mut found);
     for (title, names) in found {
@@ -127,6 +130,7 @@ fn type_name(kind: Kind) -> String {
 fn fallback(key: &Key) -> String {
     match key.fallback {
         Fallback::Required => "must be written".to_owned(),
+        Fallback::Absent("") => "-".to_owned(),
         Fallback::Absent(words) => words.to_owned(),
         Fallback::Value(literal) => format!("`{literal}`"),
     }

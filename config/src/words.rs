@@ -44,5 +44,7 @@ named_here! {
     Tcp { Established = "established", Close = "close", SkipInFlight = "skip_in_flight" }
     NetworkLock { Iptables = "iptables", Nftables = "nftables", Skip = "skip" }
     CpuCap { None = "none", Cpu = "cpu", Fpu = "fpu", Ins = "ins", All = "all" }
-    CgroupMode { Ignore = "ignore", None = "none", Props = "props", Soft = "soft", Full = "full", Strict = "strict" }
+    CgroupMode {
+        Ignore = "ignore", None = "none", Props = "props", Soft = "soft", Full = "full", Strict = "strict"
+    }
 }

@@ -10,6 +10,9 @@ use crate::near::nearest;
 use crate::raw::Raw;
 use crate::read::listed;
 
+/// Where everything waits for everything there are more cycles than anybody would read.
+const CYCLES_SHOWN: usize = 20;
+
 pub(super) fn check(raw: &Raw, rules: &mut Rules<'_>) {
     for (name, service) in &raw.services {
         let mut seen = BTreeSet::new();
@@ -61,7 +64,7 @@ fn place(raw: &Raw, service: &ServiceName, dependency: &ServiceName) -> String {
     format!("service/{service}/depends_on/{}", position.unwrap_or_default())
 }
 
-/// Each cycle that a walk in depth meets, once, beginning with the service by which it was entered. The walk
+/// The first cycles that a walk in depth meets, each once, beginning with the service by which it was entered. The walk
 /// keeps its own stack: a file may hold a chain longer than the thread's.
 fn cycles(raw: &Raw) -> Vec<Vec<&ServiceName>> {
     let mut found = Vec::new();
@@ -83,6 +86,7 @@ fn cycles(raw: &Raw) -> Vec<Vec<&ServiceName>> {
                 }
                 Some(name) if finished.contains(name) || !raw.services.contains_key(name) => {}
                 Some(name) => match on_trail.get(name) {
+                    Some(_) if found.len() == CYCLES_SHOWN => {}
                     Some(depth) => found.push(trail[*depth..].iter().map(|(name, _)| *name).collect()),
                     None => {
                         on_trail.insert(name, trail.len());

@@ -43,7 +43,8 @@ pub(super) static CHECKPOINT: Section = Section {
             "trial",
             Kind::Flag,
             "true",
-            "Try a checkpoint soon after the first start, so that a service that cannot be checkpointed is known before it crashes.",
+            "Try a checkpoint soon after the first start, so that a service that cannot be checkpointed \
+            is known before it crashes.",
         ),
         Key::default(
             "on",
@@ -87,7 +88,8 @@ pub(super) static CHECKPOINT: Section = Section {
             "tcp",
             Kind::Choice(words::<Tcp>),
             "\"established\"",
-            "TCP connections: kept (`established`), restored closed (`close`), or kept but for those still being set up (`skip_in_flight`).",
+            "TCP connections: kept (`established`), restored closed (`close`), or kept but for those \
+            still being set up (`skip_in_flight`).",
         ),
         Key::table("criu", &CRIU),
     ],
@@ -98,7 +100,8 @@ const BY_US: &str = "leave it out: the supervisor sets it for each checkpoint an
 
 static CRIU: Section = Section {
     title: "service.NAME.checkpoint.criu",
-    doc: "CRIU's own options, under CRIU's names; see criu(8). What is left out keeps CRIU's default unless said otherwise.",
+    doc: "CRIU's own options, under CRIU's names; see criu(8). What is left out keeps CRIU's default \
+    unless said otherwise.",
     keys: &[
         Key::default(
             "ext_unix_sk",

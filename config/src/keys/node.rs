@@ -32,7 +32,8 @@ static NODE: Section = Section {
             "state_dir",
             Kind::Path,
             "\"/var/lib/supervisor\"",
-            "What must survive a reboot: the journal, logs and, unless `store.path` says otherwise, the images.",
+            "What must survive a reboot: the journal, logs and, unless `store.path` says otherwise, the \
+            images.",
         ),
         Key::default(
             "run_dir",
@@ -64,7 +65,8 @@ static STORE: Section = Section {
             "min_free",
             Kind::Size,
             "\"256MiB\"",
-            "Space on the store's disk that images never take: older ones go first, then no new one is taken.",
+            "Space on the store's disk that images never take: older ones go first, then no new one is \
+            taken.",
         ),
         Key::optional(
             "max_total_size",
@@ -77,7 +79,8 @@ static STORE: Section = Section {
             "hot",
             Kind::Choice(words::<Hot>),
             "\"memory\"",
-            "Where the newest image of each service is kept ready: uncompressed in memory, to be restored soonest, or on disk only.",
+            "Where the newest image of each service is kept ready: uncompressed in memory, to be restored \
+            soonest, or on disk only.",
         ),
         Key::optional(
             "hot_max_size",

@@ -22,7 +22,8 @@ pub(super) static PROBE: Section = Section {
             "role",
             Kind::Choice(words::<Role>),
             "\"liveness\"",
-            "`liveness`: failing means hung, and the service is recovered; `readiness`: failing is shown only; `startup`: holds the others back until it passes.",
+            "`liveness`: failing means hung, and the service is recovered; `readiness`: failing is shown \
+            only; `startup`: holds the others back until it passes.",
         ),
         Key::default("interval", Kind::Duration, "\"10s\"", "Time between two checks."),
         Key::default("timeout", Kind::Duration, "\"1s\"", "How long one check may take; at most `interval`."),

@@ -15,7 +15,9 @@ pub(super) static RESTART: Section = Section {
             "policy",
             Kind::Choice(words::<RestartPolicy>),
             "\"always\"",
-            "Which ends are recovered from: all; `on-failure`: not those with a success code; `unless-stopped`: all but those asked for, also across restarts of the supervisor; `never`: none.",
+            "Which ends are recovered from: all; `on-failure`: not those with a success code; \
+            `unless-stopped`: all but those asked for, also across restarts of the supervisor; `never`: \
+            none.",
         ),
         Key::default(
             "ladder",
@@ -46,7 +48,8 @@ pub(super) static RESTART: Section = Section {
             "stable_after",
             Kind::DurationOrZero,
             "\"10s\"",
-            "A service that ran this long starts with a clean record; one that died sooner counts against its image.",
+            "A service that ran this long starts with a clean record; one that died sooner counts against \
+            its image.",
         ),
         Key::default("attempts_per_image", COUNT, "2", "How often one image is tried within `window`."),
         Key::default(

@@ -14,7 +14,8 @@ const NO_RUNTIME: &str = "use `process` or `runc`";
 
 pub(super) static SERVICE: Section = Section {
     title: "service.NAME",
-    doc: "One service: exactly one runtime (`process` or `runc`), and its policies. NAME is made of `a-z`, `0-9`, `_`, `.` and `-`, and begins with a letter or digit.",
+    doc: "One service: exactly one runtime (`process` or `runc`), and its policies. NAME is made of \
+    `a-z`, `0-9`, `_`, `.` and `-`, and begins with a letter or digit.",
     keys: &[
         Key::table("process", &PROCESS),
         Key::table("runc", &RUNC),
@@ -36,7 +37,8 @@ pub(super) static SERVICE: Section = Section {
             "start_timeout",
             Kind::Duration,
             "\"1m\"",
-            "How long a cold start may take until the service runs; its probes have their own `start_period`.",
+            "How long a cold start may take until the service runs; its probes have their own \
+            `start_period`.",
         ),
         Key::default(
             "restore_timeout",
@@ -71,7 +73,8 @@ static PROCESS: Section = Section {
             "command",
             TEXTS,
             "[\"/usr/bin/redis-server\", \"--port\", \"6379\"]",
-            "Program and arguments. The program is an absolute path or a name to be found in `PATH`; no shell is involved.",
+            "Program and arguments. The program is an absolute path or a name to be found in `PATH`; no \
+            shell is involved.",
         ),
         Key::default(
             "env",
@@ -91,7 +94,8 @@ static PROCESS: Section = Section {
             "isolation",
             Kind::Choice(words::<Isolation>),
             "\"pid\"",
-            "`pid` gives it a pid namespace of its own, so that its PIDs are free whenever it is restored; `none` does not.",
+            "`pid` gives it a pid namespace of its own, so that its PIDs are free whenever it is \
+            restored; `none` does not.",
         ),
         Key::optional(
             "stdout",

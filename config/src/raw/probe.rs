@@ -38,7 +38,8 @@ pub(super) fn probe(named: Named<'_>) -> Probe {
 }
 
 fn kind(table: &Table<'_>) -> ProbeKind {
-    let hint = "write one of `http = { url = \"...\" }`, `tcp = { address = \"...\" }` and `exec = { command = [\"...\"] }`";
+    let hint = "write one of `http = { url = \"...\" }`, `tcp = { address = \"...\" }` and `exec = { \
+    command = [\"...\"] }`";
     let chosen = table.exactly_one_of("kind of probe", &KINDS, hint);
     let http = table.has("http").then(|| http(table.table("http")));
     let tcp = table.has("tcp").then(|| tcp(table.table("tcp")));

@@ -1,0 +1,176 @@
+//! What holds when nothing is written, and what each written thing becomes.
+#![allow(clippy::unwrap_used)]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use config::{
+    Address, CheckpointPlan, Compression, Config, CriuOptions, Hot, Isolation, NetworkLock, Node, Output,
+    ProbeKind, Process, Runc, Runtime, Store, Tcp,
+};
+use policies::id::ServiceName;
+
+fn parse(text: &str) -> Config {
+    Config::parse(text, "test.toml", &|name| (name == "HOME").then(|| "/home/db".to_owned()))
+        .unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+fn service(config: &Config, name: &str) -> config::Service {
+    config.services[&ServiceName::try_from(name).unwrap()].clone()
+}
+
+#[test]
+fn an_empty_file_has_the_nodes_defaults() {
+    let config = parse("");
+    let node =
+        Node { name: None, state_dir: "/var/lib/supervisor".into(), run_dir: "/run/supervisor".into() };
+    assert_eq!(config.node, node);
+    let store = Store {
+        path: "/var/lib/supervisor/images".into(),
+        compression: Compression::Zstd,
+        min_free: 256 << 20,
+        max_total_size: None,
+        hot: Hot::Memory,
+        hot_max_size: None,
+    };
+    assert_eq!(config.store, store);
+    assert_eq!(config.api.socket, PathBuf::from("/run/supervisor/api.sock"));
+    assert!(config.services.is_empty());
+}
+
+#[test]
+fn folders_follow_the_nodes() {
+    let config = parse("[node]\nstate_dir = '/s/'\nrun_dir = '/r'\n[service.a]\nprocess.command = ['a']\n");
+    assert_eq!(config.store.path, PathBuf::from("/s/images"));
+    assert_eq!(config.api.socket, PathBuf::from("/r/api.sock"));
+    let Runtime::Process(process) = service(&config, "a").runtime else { panic!("a process was written") };
+    assert_eq!(process.stdout, Output::File("/s/logs/a.log".into()));
+    assert_eq!(process.stderr, Output::File("/s/logs/a.log".into()));
+}
+
+/// Design, section 9.
+#[test]
+fn a_service_has_the_designs_defaults() {
+    let config = parse("[service.a]\nprocess = { command = ['a', 'b'] }\n");
+    assert_eq!(config.warnings(), []);
+    let service = service(&config, "a");
+    let process = Process {
+        command: vec!["a".to_owned(), "b".to_owned()],
+        env: [].into(),
+        cwd: "/".into(),
+        user: None,
+        isolation: Isolation::Pid,
+        stdout: Output::File("/var/lib/supervisor/logs/a.log".into()),
+        stderr: Output::File("/var/lib/supervisor/logs/a.log".into()),
+    };
+    assert_eq!(service.runtime, Runtime::Process(process));
+    assert_eq!(service.stop_signal, 15);
+    assert_eq!(service.policy.stop_timeout, Duration::from_secs(10));
+    assert_eq!(service.policy.success_exit_codes, [0]);
+    assert_eq!(service.policy.cadence.interval, Some(Duration::from_secs(30)));
+    assert_eq!(service.policy.cadence.timeout, Duration::from_secs(30));
+    assert_eq!(service.retention.max_checkpoints, 10);
+    assert_eq!(service.policy.ladder.max_attempts, 5);
+    assert_eq!(service.policy.ladder.window, Duration::from_secs(600));
+    let plan = CheckpointPlan {
+        enabled: true,
+        volumes: Vec::new(),
+        rootfs: true,
+        tcp: Tcp::Established,
+        criu: CriuOptions::default(),
+    };
+    assert_eq!(service.checkpoint, plan);
+    assert!(service.depends_on.is_empty() && service.probes.is_empty());
+}
+
+#[test]
+fn our_defaults_are_those_of_the_policies() {
+    let config = parse("[service.a]\nrunc.bundle = '/b'\n[service.a.probe.p]\nexec.command = ['true']\n");
+    let service = service(&config, "a");
+    assert_eq!(service.retention, policies::retention::Settings::default());
+    assert_eq!(service.probes[0].settings, policies::health::Settings::default());
+    let policy = policies::service::Settings {
+        probes: vec![policies::health::Settings::default()],
+        ..policies::service::Settings::default()
+    };
+    assert_eq!(service.policy, policy);
+}
+
+#[test]
+fn probes_stand_in_the_order_of_their_settings() {
+    let config = parse(
+        "[service.a]\nrunc.bundle = '/b'\n[service.a.probe]\n\
+         z = { tcp = { address = '[::1]:6379' }, interval = '2s' }\n\
+         a = { http = { url = 'http://localhost:8080/x?y=1' }, interval = '3s', role = 'readiness' }\n\
+         m = { http = { address = '10.0.0.1:80', host = 'example.org', status = [204, '300-302'] } }\n",
+    );
+    let service = service(&config, "a");
+    let names: Vec<_> = service.probes.iter().map(|probe| probe.name.as_str()).collect();
+    assert_eq!(names, ["a", "m", "z"]);
+    for (probe, settings) in service.probes.iter().zip(&service.policy.probes) {
+        assert_eq!(probe.settings, *settings);
+    }
+    let ProbeKind::Http(by_url) = &service.probes[0].kind else { panic!("http was written") };
+    assert_eq!(by_url.address, Address { host: "localhost".to_owned(), port: 8080 });
+    assert_eq!((by_url.path.as_str(), by_url.host.as_str()), ("/x?y=1", "localhost:8080"));
+    assert_eq!(by_url.status, [200..=399]);
+    let ProbeKind::Http(by_address) = &service.probes[1].kind else { panic!("http was written") };
+    assert_eq!((by_address.path.as_str(), by_address.host.as_str()), ("/", "example.org"));
+    assert_eq!(by_address.status, [204..=204, 300..=302]);
+    assert_eq!(service.probes[2].kind, ProbeKind::Tcp(Address { host: "::1".to_owned(), port: 6379 }));
+}
+
+#[test]
+fn what_is_written_arrives() {
+    let config = parse(
+        r#"
+        [store]
+        min_free = 4096
+        max_total_size = "10GB"
+        [service."db.main"]
+        stop_signal = "SIGINT"
+        depends_on = ["cache"]
+        process = { command = ["/bin/db", "${HOME}/data", "$${HOME}", "$HOME"], env = { HOME = "${HOME}" }, user = "0:0", stdout = "journal", stderr = "/var/log/db" }
+        [service."db.main".checkpoint]
+        interval = "1m 30s"
+        volumes = ["${HOME}/data/"]
+        on = ["drain"]
+        tcp = "close"
+        criu = { file_locks = true, ghost_limit = "16MiB", network_lock = "skip", log_level = 0 }
+        [service.cache]
+        runc.bundle = "/srv/cache"
+        checkpoint.interval = "never"
+        [service.cold]
+        runc.bundle = "/srv/cold"
+        checkpoint.enabled = false
+        "#,
+    );
+    assert_eq!((config.store.min_free, config.store.max_total_size), (4096, Some(10_000_000_000)));
+    let db = service(&config, "db.main");
+    let Runtime::Process(process) = db.runtime else { panic!("a process was written") };
+    assert_eq!(process.command, ["/bin/db", "/home/db/data", "${HOME}", "$HOME"]);
+    assert_eq!(process.env["HOME"], "/home/db");
+    assert_eq!((process.stdout, process.stderr), (Output::Journal, Output::File("/var/log/db".into())));
+    assert_eq!((db.stop_signal, process.user.as_deref()), (2, Some("0:0")));
+    assert_eq!(db.depends_on, [ServiceName::try_from("cache").unwrap()]);
+    assert_eq!(db.policy.cadence.interval, Some(Duration::from_secs(90)));
+    assert_eq!((db.policy.cadence.on_shutdown, db.policy.cadence.on_drain), (false, true));
+    assert_eq!(
+        (db.checkpoint.volumes, db.checkpoint.tcp),
+        (vec![PathBuf::from("/home/db/data")], Tcp::Close)
+    );
+    let criu = CriuOptions {
+        file_locks: true,
+        ghost_limit: Some(16 << 20),
+        network_lock: Some(NetworkLock::Skip),
+        log_level: Some(0),
+        ..CriuOptions::default()
+    };
+    assert_eq!(db.checkpoint.criu, criu);
+    let cache = service(&config, "cache");
+    assert_eq!(cache.runtime, Runtime::Runc(Runc { bundle: "/srv/cache".into() }));
+    assert_eq!((cache.policy.cadence.interval, cache.policy.trial_dump), (None, true));
+    let cold = service(&config, "cold").policy;
+    let cadence = (cold.cadence.interval, cold.cadence.on_shutdown, cold.cadence.on_drain, cold.trial_dump);
+    assert_eq!(cadence, (None, false, false, false));
+}

@@ -1,0 +1,89 @@
+//! What a reload changes, part by part.
+#![allow(clippy::unwrap_used)]
+
+use config::{Config, Diff, Part, diff};
+use policies::id::ServiceName;
+
+const OLD: &str = "[node]\nname = 'n'\n[store]\nmin_free = '1MB'\n[api]\n\
+                   [service.a]\nrunc.bundle = '/a'\nstop_timeout = '5s'\n\
+                   [service.a.checkpoint]\ninterval = '7s'\nmax_checkpoints = 3\n\
+                   [service.a.restart]\nmax_attempts = 4\n\
+                   [service.a.probe.p]\ntcp.address = 'h:1'\n\
+                   [service.b]\nrunc.bundle = '/b'\n";
+
+fn parse(text: &str) -> Config {
+    Config::parse(text, "test.toml", &|_| None).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+fn changed(from: &str, to: &str) -> Diff {
+    assert!(OLD.contains(from), "{from}");
+    diff(&parse(OLD), &parse(&OLD.replacen(from, to, 1)))
+}
+
+fn name(name: &str) -> ServiceName {
+    ServiceName::try_from(name).unwrap()
+}
+
+#[test]
+fn the_same_file_changes_nothing() {
+    assert!(diff(&parse(OLD), &parse(OLD)).is_empty());
+    assert!(changed("[api]\n", "# a comment\n[api]\n").is_empty());
+    assert!(changed("'7s'", "'7000ms'").is_empty());
+}
+
+#[test]
+fn each_part_is_told_apart_and_others_are_not_touched() {
+    let cases = [
+        ("'/a'", "'/elsewhere'", Part::Runtime),
+        ("'5s'", "'6s'", Part::Stopping),
+        ("stop_timeout", "stop_signal = 'INT'\nstop_timeout", Part::Stopping),
+        ("stop_timeout", "success_exit_codes = [1]\nstop_timeout", Part::Stopping),
+        ("stop_timeout", "depends_on = ['b']\nstop_timeout", Part::Dependencies),
+        ("'7s'", "'8s'", Part::Checkpoint),
+        ("interval = '7s'", "interval = '7s'\ntrial = false", Part::Checkpoint),
+        ("interval = '7s'", "interval = '7s'\nvolumes = ['/v']", Part::Checkpoint),
+        ("max_checkpoints = 3", "max_checkpoints = 4", Part::Retention),
+        ("max_attempts = 4", "max_attempts = 6", Part::Restart),
+        ("max_attempts = 4", "max_attempts = 4\npolicy = 'on-failure'", Part::Restart),
+        ("max_attempts = 4", "max_attempts = 4\nbackoff_max = '2m'", Part::Restart),
+        ("'h:1'", "'h:2'", Part::Probes),
+        ("tcp.address", "failure_threshold = 9\ntcp.address", Part::Probes),
+    ];
+    for (from, to, part) in cases {
+        let diff = changed(from, to);
+        let change = &diff.changed[&name("a")];
+        assert_eq!(Vec::from_iter(change.parts.clone()), [part], "{to}");
+        assert_eq!(change.needs_restart(), part == Part::Runtime, "{to}");
+        let rest = Diff { changed: [].into(), ..diff.clone() };
+        assert!(diff.changed.len() == 1 && rest.is_empty(), "{to}: {diff:?}");
+    }
+}
+
+#[test]
+fn services_come_and_go() {
+    let diff = changed("[service.b]", "[service.c]");
+    assert_eq!((diff.added, diff.removed), ([name("c")].into(), [name("b")].into()));
+    assert!(diff.changed.is_empty());
+}
+
+#[test]
+fn what_only_a_new_start_can_change_is_named() {
+    let cases = [
+        ("name = 'n'", "name = 'm'", vec!["node.name"]),
+        ("name = 'n'", "state_dir = '/s'\nname = 'n'", vec!["node.state_dir", "store.path"]),
+        ("name = 'n'", "run_dir = '/r'\nname = 'n'", vec!["node.run_dir", "api.socket"]),
+        ("[api]", "hot = 'disk'\n[api]", vec!["store.hot"]),
+        ("[api]", "[api]\nsocket = '/run/s'", vec!["api.socket"]),
+    ];
+    for (from, to, keys) in cases {
+        let diff = changed(from, to);
+        assert_eq!(diff.node_changes_needing_restart, keys, "{to}");
+        assert!(!diff.store_changed && diff.changed.is_empty(), "{to}");
+    }
+    for to in
+        ["'2MB'", "'1MB'\ncompression = 'lz4'", "'1MB'\nmax_total_size = '1GB'", "'1MB'\nhot_max_size = 5"]
+    {
+        let diff = changed("'1MB'", to);
+        assert!(diff.store_changed && diff.node_changes_needing_restart.is_empty(), "{to}");
+    }
+}
