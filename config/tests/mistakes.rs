@@ -1,7 +1,7 @@
 //! The exact text of what people see for each kind of mistake: each `mistakes/NAME.toml` is refused with
 //! `NAME.txt`, each `warnings/NAME.toml` is accepted with the warnings of `NAME.txt`.
 //!
-//! `UPDATE_DOCS=1` writes the texts, to be read before they are committed.
+//! `UPDATE_TEXTS=1` writes the texts, to be read before they are committed; `cargo xtask fix` leaves them alone.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -30,7 +30,7 @@ fn cases(folder: &str) -> Vec<PathBuf> {
 /// Compares with the golden text, or writes it; answers what differs.
 fn compare(case: &Path, found: &str) -> Option<String> {
     let golden = case.with_extension("txt");
-    if std::env::var_os("UPDATE_DOCS").is_some() {
+    if std::env::var_os("UPDATE_TEXTS").is_some() {
         fs::write(&golden, found).unwrap();
         return None;
     }
