@@ -166,13 +166,9 @@ const fn stop(state: StateName) -> Admission {
 
 const fn start(state: StateName) -> Admission {
     match state {
-        StateName::Starting | StateName::Running => Admission::AlreadySo,
-        // While recovering: a stop remembered for the end of an effect is then forgotten.
-        StateName::Recovering
-        | StateName::Stopped
-        | StateName::Stopping
-        | StateName::Held
-        | StateName::Failed => Admission::Accept,
+        StateName::Starting | StateName::Running | StateName::Recovering => Admission::AlreadySo,
+        // While stopping: it is started when that is over.
+        StateName::Stopped | StateName::Stopping | StateName::Held | StateName::Failed => Admission::Accept,
         StateName::ShuttingDown | StateName::Idle => Admission::Deny(Denial::ShuttingDown),
     }
 }

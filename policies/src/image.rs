@@ -49,3 +49,20 @@ impl ImageFacts {
         (self.hot || self.durable) && !self.damaged && self.incompatible.is_none()
     }
 }
+
+/// A durable image taken at second `n`, for tests.
+#[cfg(test)]
+pub(crate) fn test_image(n: u64, verdict: ImageVerdict) -> ImageFacts {
+    ImageFacts {
+        id: ImageId::try_from(format!("i{n}")).unwrap(),
+        taken_at: WallTime::from_unix_nanos(n * 1_000_000_000),
+        verdict,
+        hot: false,
+        durable: true,
+        pinned: false,
+        damaged: false,
+        incompatible: None,
+        size: 100,
+        parent: None,
+    }
+}

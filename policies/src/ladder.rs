@@ -183,8 +183,9 @@ impl Ladder {
         Self { settings, walks: Vec::new(), tries: BTreeMap::new(), ruled_out: BTreeMap::new(), fault: None }
     }
 
-    /// Go on by other settings; what was counted still counts.
+    /// Go on by other settings; what was counted still counts. What was unfit here may be fit now.
     pub fn reload(&mut self, settings: Settings) {
+        self.ruled_out.retain(|_, why| matches!(why, SkipReason::Damaged));
         self.settings = settings;
     }
 
@@ -265,10 +266,9 @@ impl Ladder {
         self.fault = None;
     }
 
-    /// Only these images exist: what was remembered of others is of no use.
+    /// Only these images exist: what was found out about others is of no use.
     pub fn keep_only(&mut self, images: &[ImageFacts]) {
         let known: BTreeSet<&ImageId> = images.iter().map(|i| &i.id).collect();
-        self.tries.retain(|id, _| known.contains(id));
         self.ruled_out.retain(|id, _| known.contains(id));
     }
 
@@ -281,9 +281,12 @@ impl Ladder {
     /// Why an image may not be restored, tries aside.
     #[must_use]
     pub fn unusable(&self, image: &ImageFacts) -> Option<SkipReason> {
-        if let Some(reason) = self.ruled_out.get(&image.id) {
-            return Some(reason.clone());
-        }
+        self.ruled_out.get(&image.id).cloned().or_else(|| Self::unfit(image))
+    }
+
+    /// Why an image may not be restored, by its facts alone.
+    #[must_use]
+    pub fn unfit(image: &ImageFacts) -> Option<SkipReason> {
         match &image.incompatible {
             _ if image.damaged => Some(SkipReason::Damaged),
             Some(why) => Some(SkipReason::Incompatible(why.clone())),
