@@ -1,0 +1,121 @@
+//! What commands from outside can see and do: published state, requests to a service's task, the store.
+//!
+//! It refuses to wait for a service's task longer than its caller says, and never touches its state.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::images::Store;
+use policies::id::ServiceName;
+use tokio::sync::{RwLock, mpsc, oneshot, watch};
+
+use crate::events::Events;
+use crate::service::Message;
+use crate::status::{Action, Answer, NodeStatus, ServiceStatus};
+
+/// A handle on the running daemon. Clones are the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Control {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    node: watch::Receiver<NodeStatus>,
+    services: RwLock<BTreeMap<ServiceName, Entry>>,
+    store: Store,
+    events: Events,
+}
+
+/// How one service's task is reached.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    /// Its inbox.
+    pub(crate) inbox: mpsc::Sender<Message>,
+    /// What it publishes.
+    pub(crate) status: watch::Receiver<ServiceStatus>,
+}
+
+/// There is no such service.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no service {0}")]
+pub(crate) struct Unknown(pub(crate) String);
+
+impl Control {
+    /// A handle without services yet.
+    pub(crate) fn new(node: watch::Receiver<NodeStatus>, store: Store, events: Events) -> Self {
+        Self { inner: Arc::new(Inner { node, services: RwLock::default(), store, events }) }
+    }
+
+    /// Adds or replaces a service's task.
+    pub(crate) async fn insert(&self, name: ServiceName, entry: Entry) {
+        self.inner.services.write().await.insert(name, entry);
+    }
+
+    /// Forgets a service's task.
+    pub(crate) async fn remove(&self, name: &ServiceName) {
+        self.inner.services.write().await.remove(name);
+    }
+
+    /// All tasks.
+    pub(crate) async fn entries(&self) -> Vec<(ServiceName, Entry)> {
+        self.inner.services.read().await.iter().map(|(n, e)| (n.clone(), e.clone())).collect()
+    }
+
+    /// One task.
+    pub(crate) async fn entry(&self, name: &str) -> Result<Entry, Unknown> {
+        let unknown = || Unknown(name.to_owned());
+        let key = ServiceName::try_from(name).map_err(|_| unknown())?;
+        self.inner.services.read().await.get(&key).cloned().ok_or_else(unknown)
+    }
+
+    /// The node and its services as they are now.
+    pub(crate) async fn status(&self) -> NodeStatus {
+        let mut node = self.inner.node.borrow().clone();
+        node.services = self.entries().await.iter().map(|(_, e)| e.status.borrow().clone()).collect();
+        node
+    }
+
+    /// Asks a service for something. Waits until it is done, at most `limit`: then it goes on without us.
+    pub(crate) async fn ask(&self, name: &str, action: Action, limit: Duration) -> Result<Answer, Unknown> {
+        let entry = self.entry(name).await?;
+        let (reply, answer) = oneshot::channel();
+        let gone = || Answer {
+            outcome: "failed".to_owned(),
+            text: format!("the task of {name} has ended"),
+            image: None,
+            took_ms: None,
+        };
+        if entry.inbox.send(Message::Request { action, reply }).await.is_err() {
+            return Ok(gone());
+        }
+        Ok(match tokio::time::timeout(limit, answer).await {
+            Ok(answer) => answer.unwrap_or_else(|_| gone()),
+            Err(_) => Answer {
+                outcome: "accepted".to_owned(),
+                text: "not finished yet; `supervisor events --follow` tells how it goes on".to_owned(),
+                image: None,
+                took_ms: None,
+            },
+        })
+    }
+
+    /// Tells a service's task that its images were changed by somebody else.
+    pub(crate) async fn images_changed(&self, name: &ServiceName) {
+        if let Ok(entry) = self.entry(name.as_str()).await {
+            // A task that is gone has no use for it.
+            let _ = entry.inbox.send(Message::ImagesChanged).await;
+        }
+    }
+
+    /// The store of images.
+    pub(crate) fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// The journal of events.
+    pub(crate) fn events(&self) -> &Events {
+        &self.inner.events
+    }
+}

@@ -1,0 +1,119 @@
+//! The journal of events: what happened, when, to whom, in order; on disk with bounded size, and live.
+//!
+//! Writing never holds up a service: records go through a bounded queue to a thread of their own; were it ever full, the
+//! record is still seen live and in the log, and the gap shows in the numbers.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::SystemTime;
+
+use engine::durable::Log;
+use tokio::sync::broadcast;
+
+use crate::status::EventRecord;
+
+/// How many records may wait for the disk.
+const QUEUE: usize = 4096;
+/// How many records a slow follower may be behind before it misses some.
+const LIVE: usize = 1024;
+/// The journal's size at which its older half is dropped.
+const SIZE_MAX: u64 = 16 << 20;
+
+/// The journal. Clones are the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Events {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    path: std::path::PathBuf,
+    next: AtomicU64,
+    to_disk: mpsc::SyncSender<EventRecord>,
+    live: broadcast::Sender<EventRecord>,
+}
+
+impl Events {
+    /// Opens the journal and goes on where it ended.
+    pub(crate) fn open(path: &Path) -> engine::Result<Self> {
+        let (log, replay) = Log::open(path)?;
+        let last = replay.records.iter().rev().find_map(|bytes| decode(bytes)).map_or(0, |r| r.seq);
+        let (to_disk, queue) = mpsc::sync_channel(QUEUE);
+        std::thread::Builder::new()
+            .name("events".to_owned())
+            .spawn({
+                let path = path.to_owned();
+                move || write_on(log, &path, &queue)
+            })
+            .map_err(|e| {
+                engine::Error::Unavailable(engine::error::Report::new("start a thread").because(e))
+            })?;
+        let (live, _) = broadcast::channel(LIVE);
+        let inner = Inner { path: path.to_owned(), next: AtomicU64::new(last + 1), to_disk, live };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Records an event; number and time are filled in here.
+    pub(crate) fn record(&self, mut record: EventRecord) {
+        record.seq = self.inner.next.fetch_add(1, Ordering::SeqCst);
+        record.at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+        let service = record.service.as_deref().unwrap_or("-");
+        match record.kind.as_str() {
+            "noticed" | "gave-up" | "rung-failed" | "checkpoint-failed" | "degraded" | "kill-failed"
+            | "start-failed" => {
+                tracing::warn!(service, kind = record.kind, "{}", record.text);
+            }
+            _ => tracing::info!(service, kind = record.kind, "{}", record.text),
+        }
+        // Nobody may be following.
+        let _ = self.inner.live.send(record.clone());
+        if self.inner.to_disk.try_send(record).is_err() {
+            tracing::warn!("the journal of events is behind; a record was not kept on disk");
+        }
+    }
+
+    /// The records on disk, oldest first.
+    pub(crate) fn kept(&self) -> engine::Result<Vec<EventRecord>> {
+        Ok(Log::read_all(&self.inner.path)?.records.iter().filter_map(|b| decode(b)).collect())
+    }
+
+    /// Those to come.
+    pub(crate) fn follow(&self) -> broadcast::Receiver<EventRecord> {
+        self.inner.live.subscribe()
+    }
+}
+
+/// An event that is about nothing more than its text.
+pub(crate) fn plain(service: Option<&str>, kind: &str, text: impl Into<String>) -> EventRecord {
+    EventRecord {
+        seq: 0,
+        at: String::new(),
+        service: service.map(str::to_owned),
+        kind: kind.to_owned(),
+        text: text.into(),
+        image: None,
+        took_ms: None,
+    }
+}
+
+fn decode(bytes: &[u8]) -> Option<EventRecord> {
+    serde_json::from_slice(bytes).ok()
+}
+
+fn write_on(mut log: Log, path: &Path, queue: &mpsc::Receiver<EventRecord>) {
+    while let Ok(record) = queue.recv() {
+        let Ok(bytes) = serde_json::to_vec(&record) else { continue };
+        if let Err(error) = log.append(&bytes).and_then(|()| shorten(&mut log, path)) {
+            tracing::warn!(%error, "an event could not be kept on disk");
+        }
+    }
+}
+
+fn shorten(log: &mut Log, path: &Path) -> engine::Result<()> {
+    if log.length() < SIZE_MAX {
+        return Ok(());
+    }
+    let all = Log::read_all(path)?.records;
+    log.rewrite(all[all.len() / 2..].iter().map(Vec::as_slice))
+}

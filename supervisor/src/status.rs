@@ -1,0 +1,190 @@
+//! What is published about the node and its services: the words of the API, plain and serializable.
+//!
+//! Times are RFC 3339 in UTC; durations name their unit.
+
+use serde::{Deserialize, Serialize};
+
+/// One node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct NodeStatus {
+    /// Its name.
+    pub(crate) node: String,
+    /// The supervisor's version.
+    pub(crate) version: String,
+    /// The supervisor's own pid.
+    pub(crate) pid: u32,
+    /// CRIU's version, or why there is none.
+    pub(crate) criu: String,
+    /// When the supervisor started.
+    pub(crate) started_at: String,
+    /// The file it was configured by.
+    pub(crate) config_file: String,
+    /// When that was read last, and what was wrong with a later version of it.
+    pub(crate) config_error: Option<String>,
+    /// Its services, by name.
+    pub(crate) services: Vec<ServiceStatus>,
+}
+
+/// One service.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ServiceStatus {
+    /// Its name.
+    pub(crate) name: String,
+    /// `process` or `runc`.
+    pub(crate) runtime: String,
+    /// `stopped`, `starting`, `running`, `recovering`, `held`, `stopping`, `failed`, `shutting-down`, `idle`.
+    pub(crate) state: String,
+    /// `starting`, `healthy`, `unhealthy`; none without a run.
+    pub(crate) verdict: Option<String>,
+    /// It can serve.
+    pub(crate) ready: bool,
+    /// Policies are held.
+    pub(crate) paused: bool,
+    /// The main process as the host sees it.
+    pub(crate) pid: Option<i32>,
+    /// Since when this run runs, seconds.
+    pub(crate) running_seconds: Option<f64>,
+    /// Why it cannot be checkpointed.
+    pub(crate) degraded: Option<String>,
+    /// Why it was given up.
+    pub(crate) failed: Option<String>,
+    /// The last effect that failed.
+    pub(crate) last_failure: Option<String>,
+    /// Which services it waits for before it is started.
+    pub(crate) waiting_for: Vec<String>,
+    /// How often it was recovered since the supervisor started.
+    pub(crate) restarts: u64,
+    /// The last recovery that worked.
+    pub(crate) last_recovery: Option<RecoveryStatus>,
+    /// Its probes.
+    pub(crate) probes: Vec<ProbeStatus>,
+    /// Its checkpoints.
+    pub(crate) checkpoint: CheckpointStatus,
+}
+
+/// A recovery.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RecoveryStatus {
+    /// What had happened.
+    pub(crate) cause: String,
+    /// The rung that worked.
+    pub(crate) rung: String,
+    /// The image it came back from.
+    pub(crate) image: Option<String>,
+    /// From the notice of the fault to the first good answer, milliseconds.
+    pub(crate) took_ms: f64,
+}
+
+/// One probe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ProbeStatus {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its verdict.
+    pub(crate) verdict: String,
+}
+
+/// Checkpoints of one service.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct CheckpointStatus {
+    /// One is being taken.
+    pub(crate) in_flight: bool,
+    /// When the next is due, seconds from now.
+    pub(crate) next_seconds: Option<f64>,
+    /// How long the service stood still for the last one, milliseconds.
+    pub(crate) last_pause_ms: Option<f64>,
+    /// How many images there are.
+    pub(crate) images: usize,
+    /// The newest image that can be restored on this host.
+    pub(crate) newest: Option<ImageStatus>,
+    /// The newest one that is on disk.
+    pub(crate) newest_durable: Option<ImageStatus>,
+}
+
+/// One image.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ImageStatus {
+    /// Its id.
+    pub(crate) id: String,
+    /// Whose.
+    pub(crate) service: String,
+    /// When it was taken.
+    pub(crate) taken_at: String,
+    /// Seconds since.
+    pub(crate) age_seconds: f64,
+    /// `good`, `unjudged`, `suspect`.
+    pub(crate) verdict: String,
+    /// It lies ready, uncompressed.
+    pub(crate) hot: bool,
+    /// It is on disk, complete and synced.
+    pub(crate) durable: bool,
+    /// Retention leaves it.
+    pub(crate) pinned: bool,
+    /// Why it is damaged.
+    pub(crate) damaged: Option<String>,
+    /// Why it does not suit this host.
+    pub(crate) incompatible: Option<String>,
+    /// Bytes of its files.
+    pub(crate) size_bytes: u64,
+    /// Bytes on disk.
+    pub(crate) stored_bytes: u64,
+    /// How long the service stood still for it, milliseconds.
+    pub(crate) pause_ms: Option<f64>,
+}
+
+/// One entry of the journal of events.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct EventRecord {
+    /// Grows by one with each event of this node.
+    pub(crate) seq: u64,
+    /// When.
+    pub(crate) at: String,
+    /// Which service, if one.
+    pub(crate) service: Option<String>,
+    /// What, as one word: `started`, `noticed`, `rung-taken`, `recovered`, ...
+    pub(crate) kind: String,
+    /// The same for people.
+    pub(crate) text: String,
+    /// An image, if one is concerned.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) image: Option<String>,
+    /// A duration that belongs to it, milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) took_ms: Option<f64>,
+}
+
+/// The answer to a request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    /// `done`, `already-so`, `accepted` (it goes on; follow the events), `denied`, `failed`.
+    pub(crate) outcome: String,
+    /// For people.
+    pub(crate) text: String,
+    /// The image that was taken or restored.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) image: Option<String>,
+    /// How long the service stood still, or how long it took to come back, milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) took_ms: Option<f64>,
+}
+
+/// What a request asks of a service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Action {
+    /// Take a checkpoint.
+    Checkpoint,
+    /// Restore an image, the newest that can be trusted if none is named.
+    Restore {
+        /// Which.
+        image: Option<String>,
+    },
+    /// Stop it.
+    Stop,
+    /// Start it.
+    Start,
+    /// Hold its policies.
+    Pause,
+    /// Go on.
+    Resume,
+}
