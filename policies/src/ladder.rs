@@ -118,6 +118,8 @@ pub enum SkipReason {
     Incompatible(String),
     /// It is neither complete in memory nor on disk.
     Unfinished,
+    /// It was deleted meanwhile.
+    Gone,
     /// It was tried as often as allowed.
     TriesSpent {
         /// How often.
@@ -406,6 +408,7 @@ impl fmt::Display for SkipReason {
             Self::Damaged => write!(f, "damaged"),
             Self::Incompatible(why) => write!(f, "may not run here: {why}"),
             Self::Unfinished => write!(f, "not complete"),
+            Self::Gone => write!(f, "deleted meanwhile"),
             Self::TriesSpent { tries } => write!(f, "already tried {tries} times"),
         }
     }

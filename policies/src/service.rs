@@ -351,6 +351,11 @@ impl Service {
     }
 
     fn judge(&mut self, image: &ImageId, verdict: ImageVerdict) {
+        let fenced =
+            matches!(&self.state, State::Stopping(s) if matches!(s.will_fail(), Some(GaveUp::Fenced(_))));
+        if fenced {
+            return;
+        }
         self.images.judge(image, verdict);
         self.command(Command::JudgeImage { image: image.clone(), verdict });
         self.tell(Notice::ImageJudged { image: image.clone(), verdict });

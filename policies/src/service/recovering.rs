@@ -5,7 +5,7 @@ use super::stopping::{Kill, Then};
 use super::{Cause, Command, Exit, Failure, FailureKind, GaveUp, Notice, Recovered, Service, State};
 use crate::health::{Health, Verdict, settle_limit};
 use crate::id::{Attempt, ImageId};
-use crate::ladder::{Rung, Scope, Step};
+use crate::ladder::{Ladder, Rung, Scope, SkipReason, Step};
 use crate::time::Instant;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -127,7 +127,8 @@ impl Service {
     /// The next rung and whether it tries the same again; none: given up.
     fn choose(&mut self, now: Instant) -> Option<(Planned, bool)> {
         let State::Recovering(recovery) = &mut self.state else { return None };
-        if let Some(image) = recovery.asked.take() {
+        let asked = recovery.asked.take();
+        if let Some(image) = asked.filter(|image| self.still_fit(image)) {
             let is_best = self.ladder.best(self.images.all()).is_some_and(|best| best.id == image);
             self.ladder.tried(now, &image);
             let rung = if is_best { Rung::RestoreLatest } else { Rung::RestoreOlder };
@@ -144,6 +145,27 @@ impl Service {
                 self.give_up(GaveUp::Ladder(reason));
                 None
             }
+        }
+    }
+
+    /// An image that was chosen before may have been deleted or found damaged meanwhile.
+    fn still_fit(&mut self, image: &ImageId) -> bool {
+        let facts = self.images.all().iter().find(|facts| facts.id == *image);
+        let why = facts.map_or(Some(SkipReason::Gone), Ladder::unfit);
+        let fit = why.is_none();
+        if let Some(why) = why {
+            self.tell(Notice::ImageSkipped { image: image.clone(), why });
+        }
+        fit
+    }
+
+    fn backed_off(&mut self, now: Instant, planned: Planned) {
+        let fit = planned.image.as_ref().is_none_or(|image| self.still_fit(image));
+        if fit {
+            self.climb(now, planned);
+        } else {
+            self.set_phase(Phase::Killed);
+            self.proceed(now);
         }
     }
 
@@ -293,7 +315,7 @@ impl Service {
             Phase::Killing(_) => self.kill_overdue(now),
             Phase::BackingOff { rung, .. } => {
                 let rung = rung.clone();
-                self.climb(now, rung);
+                self.backed_off(now, rung);
             }
             Phase::Climbing(climbing) => {
                 let limit = climbing.deadline.since(climbing.begun);

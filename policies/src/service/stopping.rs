@@ -273,7 +273,8 @@ impl Service {
 
     pub(super) fn kill_answered(&mut self, now: Instant, attempt: Attempt, answer: Result<(), Failure>) {
         if matches!(self.state, State::ShuttingDown(_)) {
-            return self.answered_late(now, attempt, None, answer);
+            // Whatever it was: nothing more is commanded.
+            return self.answered_late(now, attempt, None, Ok(()));
         }
         let awaited = self.kill_in_flight().is_some_and(|kill| kill.attempt == Some(attempt));
         match answer {
@@ -300,6 +301,10 @@ impl Service {
     fn kill_failed(&mut self, now: Instant, failure: Failure) {
         self.last_failure = Some(failure.clone());
         self.tell(Notice::KillFailed(failure.clone()));
+        if failure.kind == FailureKind::Fenced {
+            // Takes over this kill, so that its tries still count.
+            self.fence(now, failure.clone());
+        }
         let Some(kill) = self.kill_in_flight() else { return };
         if kill.tries < KILL_TRIES {
             kill.attempt = None;
