@@ -133,3 +133,105 @@ impl Cadence {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Cadence, SPACING_MIN, Settings};
+    use crate::time::Instant;
+
+    fn at(second: u64) -> Instant {
+        Instant::from_nanos(second * 1_000_000_000)
+    }
+
+    fn cadence(interval: Option<u64>) -> Cadence {
+        let interval = interval.map(Duration::from_secs);
+        Cadence::new(Settings { interval, jitter: 0.0, ..Settings::default() }, 1)
+    }
+
+    #[test]
+    fn slots_count_from_beginning_to_beginning() {
+        let mut cadence = cadence(Some(10));
+        assert_eq!(cadence.due(), None);
+        cadence.begin(at(100));
+        assert_eq!(cadence.due(), Some(at(110)));
+        cadence.begun();
+        assert_eq!(cadence.due(), None);
+        cadence.succeeded(at(110), at(113));
+        assert_eq!(cadence.due(), Some(at(120)));
+        cadence.succeeded(at(120), at(145));
+        assert_eq!(cadence.due(), Some(at(155)), "one that took longer leaves a whole interval");
+        cadence.succeeded(at(150), at(160));
+        assert_eq!(cadence.due(), Some(at(170)), "and so does one that took just as long");
+        cadence.halt();
+        assert_eq!(cadence.due(), None);
+    }
+
+    #[test]
+    fn failures_spread_up_to_eight_intervals_and_a_success_ends_that() {
+        let mut cadence = cadence(Some(10));
+        cadence.begin(at(0));
+        for (failure, intervals) in [1, 2, 4, 8, 8, 8].into_iter().enumerate() {
+            let begun = at(1000 * failure as u64);
+            cadence.failed(begun, begun);
+            assert_eq!(cadence.due(), Some(begun + Duration::from_secs(10 * intervals)), "failure {failure}");
+        }
+        cadence.succeeded(at(9000), at(9001));
+        assert_eq!(cadence.due(), Some(at(9010)));
+        cadence.failed(at(9010), at(9010));
+        assert_eq!(cadence.due(), Some(at(9020)), "counted anew");
+        cadence.failed(at(9020), at(9020));
+        cadence.begin(at(9100));
+        cadence.failed(at(9110), at(9110));
+        assert_eq!(cadence.due(), Some(at(9120)), "a new run begins without failures");
+    }
+
+    #[test]
+    fn a_refusal_stops_it_until_a_success_or_other_settings() {
+        let mut cadence = cadence(Some(10));
+        cadence.begin(at(0));
+        cadence.refuse("io_uring".to_owned());
+        assert_eq!((cadence.due(), cadence.refused()), (None, Some("io_uring")));
+        cadence.begin(at(5));
+        cadence.failed(at(6), at(6));
+        assert_eq!(cadence.due(), None);
+        cadence.succeeded(at(20), at(21));
+        assert_eq!((cadence.due(), cadence.refused()), (Some(at(30)), None));
+
+        cadence.refuse("again".to_owned());
+        let settings =
+            Settings { interval: Some(Duration::from_secs(5)), jitter: 0.0, ..Settings::default() };
+        cadence.reload(settings.clone(), at(50), true);
+        assert_eq!((cadence.due(), cadence.refused()), (Some(at(55)), None));
+        cadence.halt();
+        cadence.reload(settings, at(60), false);
+        assert_eq!(cadence.due(), None, "nothing runs");
+    }
+
+    #[test]
+    fn on_demand_only_has_no_slots_and_a_zero_interval_does_not_spin() {
+        let mut never = cadence(None);
+        never.begin(at(0));
+        never.succeeded(at(0), at(1));
+        assert_eq!(never.due(), None);
+        let mut always = cadence(Some(0));
+        always.begin(at(0));
+        assert_eq!(always.due(), Some(at(0) + SPACING_MIN));
+    }
+
+    #[test]
+    fn jitter_spreads_slots() {
+        let settings =
+            Settings { interval: Some(Duration::from_secs(100)), jitter: 0.1, ..Settings::default() };
+        let mut cadence = Cadence::new(settings, 5);
+        let slots: Vec<Instant> = (0..20)
+            .filter_map(|_| {
+                cadence.begin(at(0));
+                cadence.due()
+            })
+            .collect();
+        assert!(slots.iter().all(|slot| (at(90)..=at(110)).contains(slot)), "{slots:?}");
+        assert!(slots.windows(2).any(|pair| pair[0] != pair[1]));
+    }
+}

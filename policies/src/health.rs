@@ -194,3 +194,122 @@ impl Row {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Health, Role, Settings, Verdict, settle_limit};
+    use crate::time::Instant;
+    use Verdict::{Healthy, Starting, Unhealthy};
+
+    fn probe(role: Role, failures: u32, successes: u32, start_period: u64) -> Settings {
+        Settings {
+            role,
+            failure_threshold: failures,
+            success_threshold: successes,
+            start_period: Duration::from_secs(start_period),
+            ..Settings::default()
+        }
+    }
+
+    fn at(second: u64) -> Instant {
+        Instant::from_nanos(second * 1_000_000_000)
+    }
+
+    /// Feeds a row, one result a second from second 0: `+` passed, `-` failed, `p` and `f` the same over a freeze.
+    fn feed(health: &mut Health, probe: usize, row: &str) -> Vec<Verdict> {
+        let one = |(second, result): (usize, char)| {
+            let (passed, overlapped) = (matches!(result, '+' | 'p'), matches!(result, 'p' | 'f'));
+            health.record(at(second as u64), probe, passed, overlapped);
+            health.verdict()
+        };
+        row.chars().enumerate().map(one).collect()
+    }
+
+    #[test]
+    fn rows_of_one_liveness_probe() {
+        let (s, h, u) = (Starting, Healthy, Unhealthy);
+        let cases: &[(u32, u32, u64, &str, &[Verdict])] = &[
+            (3, 1, 0, "+", &[h]),
+            (3, 1, 0, "---", &[s, s, u]),
+            (3, 1, 0, "--+--+---", &[s, s, h, h, h, h, h, h, u]),
+            (1, 1, 0, "-+-", &[u, h, u]),
+            (3, 2, 0, "+-++", &[s, s, s, h]),
+            (2, 2, 0, "++--+-++", &[s, h, h, u, u, u, u, h]),
+            // Within the start period failures do not count before the first success, successes do.
+            (2, 1, 3, "-----", &[s, s, s, s, u]),
+            (2, 1, 9, "----+--", &[s, s, s, s, h, h, u]),
+            // What overlapped a freeze counts only if it passed.
+            (2, 1, 0, "+-f-", &[h, h, h, u]),
+            (2, 1, 0, "fffffp", &[s, s, s, s, s, h]),
+            (2, 1, 0, "+-p-", &[h, h, h, h]),
+            // Thresholds of 0 are 1.
+            (0, 0, 0, "+-", &[h, u]),
+        ];
+        for (failures, successes, start_period, row, wanted) in cases {
+            let settings = probe(Role::Liveness, *failures, *successes, *start_period);
+            let mut health = Health::new(&[settings], at(0));
+            assert_eq!(feed(&mut health, 0, row), *wanted, "{row}");
+        }
+    }
+
+    #[test]
+    fn without_probes_healthy_and_ready_at_once() {
+        let mut health = Health::new(&[], at(0));
+        assert_eq!((health.verdict(), health.ready()), (Healthy, true));
+        assert!(!health.record(at(0), 0, false, false), "no such probe");
+        assert_eq!(health.verdict(), Healthy);
+        assert_eq!(settle_limit(&[]), None);
+    }
+
+    #[test]
+    fn readiness_only_affects_ready() {
+        let probes = [probe(Role::Liveness, 1, 1, 0), probe(Role::Readiness, 1, 1, 0)];
+        let mut health = Health::new(&probes, at(0));
+        health.record(at(1), 0, true, false);
+        assert_eq!((health.verdict(), health.ready()), (Healthy, false));
+        health.record(at(1), 1, true, false);
+        assert_eq!((health.verdict(), health.ready()), (Healthy, true));
+        health.record(at(2), 1, false, false);
+        assert_eq!((health.verdict(), health.ready()), (Healthy, false));
+        health.record(at(2), 1, true, false);
+        health.record(at(3), 0, false, false);
+        assert_eq!((health.verdict(), health.ready()), (Unhealthy, false));
+        assert_eq!(health.verdicts(), [Unhealthy, Healthy]);
+        assert_eq!(health.liveness().collect::<Vec<_>>(), [0]);
+    }
+
+    #[test]
+    fn startup_gates_the_others_and_is_done_once_passed() {
+        let probes = [probe(Role::Liveness, 1, 1, 0), probe(Role::Startup, 2, 1, 0)];
+        let mut health = Health::new(&probes, at(0));
+        assert!(!health.record(at(0), 0, false, false), "liveness is not asked yet");
+        assert_eq!(health.verdict(), Starting);
+        assert!(health.record(at(1), 1, true, false));
+        assert_eq!(health.verdict(), Starting, "now liveness must speak");
+        assert!(health.record(at(2), 0, true, false));
+        assert_eq!(health.verdict(), Healthy);
+        assert!(!health.record(at(3), 1, false, false) && !health.record(at(3), 1, false, false));
+        assert_eq!(health.verdict(), Healthy, "startup is not asked any more");
+
+        let mut health = Health::new(&probes, at(0));
+        assert_eq!(feed(&mut health, 1, "--"), [Starting, Unhealthy]);
+    }
+
+    #[test]
+    fn the_limit_to_settle_is_startup_and_then_liveness() {
+        let of = |role, start_period| Settings {
+            interval: Duration::from_secs(10),
+            timeout: Duration::from_secs(1),
+            ..probe(role, 3, 1, start_period)
+        };
+        let limit = |probes: &[Settings]| settle_limit(probes).map(|d| d.as_secs());
+        assert_eq!(limit(&[of(Role::Liveness, 5)]), Some(5 + 30 + 1));
+        assert_eq!(limit(&[of(Role::Liveness, 5), of(Role::Liveness, 50)]), Some(81));
+        assert_eq!(limit(&[of(Role::Startup, 0), of(Role::Liveness, 5)]), Some(31 + 36));
+        assert_eq!(limit(&[of(Role::Readiness, 5)]), None);
+        let slow = Settings { timeout: Duration::from_secs(20), ..of(Role::Liveness, 0) };
+        assert_eq!(limit(&[slow]), Some(3 * 20 + 20));
+    }
+}

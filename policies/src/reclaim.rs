@@ -135,3 +135,66 @@ const fn back(policy: RestartPolicy) -> Then {
         RestartPolicy::Never => Then::StayStopped,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Found, Intent, Plan, Then, plan};
+    use crate::service::RestartPolicy;
+
+    /// Rows: intents; columns: alive, frozen, half restored, dead, absent. `T` thaw, `K` kill, then what follows.
+    const TABLE: &[(Intent, [&str; 5])] = &[
+        (Intent::Starting, ["adopt", "T adopt", "K start-fresh", "start-fresh", "start-fresh"]),
+        (Intent::Running, ["adopt", "T adopt", "K recover", "recover", "recover"]),
+        (Intent::Checkpointing, ["adopt", "T adopt", "K recover", "recover", "recover"]),
+        (Intent::Restoring, ["adopt", "TK recover", "K recover", "recover", "recover"]),
+        (Intent::Recovering, ["K recover", "TK recover", "K recover", "recover", "recover"]),
+        (
+            Intent::Stopping,
+            ["K stay-stopped", "TK stay-stopped", "K stay-stopped", "stay-stopped", "stay-stopped"],
+        ),
+        (
+            Intent::Stopped,
+            ["K stay-stopped", "TK stay-stopped", "K stay-stopped", "stay-stopped", "stay-stopped"],
+        ),
+        (
+            Intent::Failed,
+            ["K stay-stopped", "TK stay-stopped", "K stay-stopped", "stay-stopped", "stay-stopped"],
+        ),
+    ];
+
+    fn show(plan: Plan) -> String {
+        let marks = format!("{}{}", if plan.thaw { "T" } else { "" }, if plan.kill { "K" } else { "" });
+        format!("{marks} {}", plan.then).trim().to_owned()
+    }
+
+    #[test]
+    fn the_whole_table() {
+        assert_eq!(TABLE.len(), Intent::ALL.len());
+        for (intent, row) in TABLE {
+            for (found, wanted) in Found::ALL.iter().zip(row) {
+                let got = show(plan(*intent, *found, RestartPolicy::Always));
+                assert_eq!(got, *wanted, "{intent} and {found}");
+            }
+        }
+    }
+
+    #[test]
+    fn never_leaves_what_died_but_takes_back_what_lives() {
+        for found in Found::ALL {
+            let never = plan(Intent::Running, *found, RestartPolicy::Never);
+            let always = plan(Intent::Running, *found, RestartPolicy::Always);
+            let wanted = if always.then == Then::Recover { Then::StayStopped } else { always.then };
+            assert_eq!(never, Plan { then: wanted, ..always }, "{found}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_left_frozen_and_nothing_half_restored_lives() {
+        for intent in Intent::ALL {
+            for policy in RestartPolicy::ALL {
+                assert!(plan(*intent, Found::Frozen, *policy).thaw, "{intent} {policy}");
+                assert!(plan(*intent, Found::HalfRestored, *policy).kill, "{intent} {policy}");
+            }
+        }
+    }
+}

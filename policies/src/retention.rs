@@ -112,3 +112,159 @@ fn protected(images: &[ImageFacts], in_use: &BTreeSet<ImageId>) -> BTreeSet<Imag
     protected.extend(images.iter().filter(unfinished).map(|i| i.id.clone()));
     protected
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::{Settings, plan};
+    use crate::id::ImageId;
+    use crate::image::ImageVerdict::{Good, Suspect, Unjudged};
+    use crate::image::{ImageFacts, test_image};
+    use crate::time::WallTime;
+
+    const NOW: WallTime = WallTime::from_unix_nanos(1_000_000_000_000);
+
+    fn good(from: u64, to: u64) -> Vec<ImageFacts> {
+        (from..=to).map(|n| test_image(n, Good)).collect()
+    }
+
+    fn planned(images: &[ImageFacts], settings: &Settings, needed: u64) -> Vec<String> {
+        plan(images, &BTreeSet::new(), NOW, settings, needed).iter().map(ToString::to_string).collect()
+    }
+
+    fn keep(max_checkpoints: usize) -> Settings {
+        Settings { max_checkpoints, ..Settings::default() }
+    }
+
+    #[test]
+    fn by_count_the_oldest_go() {
+        assert_eq!(planned(&good(1, 5), &keep(3), 0), ["i1", "i2"]);
+        assert!(planned(&good(1, 3), &keep(3), 0).is_empty());
+        assert_eq!(planned(&good(1, 3), &keep(0), 0), ["i1"], "at least two are kept");
+        assert!(planned(&[], &keep(2), 100).is_empty());
+    }
+
+    #[test]
+    fn by_age_and_by_size() {
+        let age = |secs| Settings { max_age: Some(Duration::from_secs(secs)), ..Settings::default() };
+        assert_eq!(planned(&good(1, 5), &age(997), 0), ["i1", "i2"]);
+        assert_eq!(
+            planned(&good(1, 5), &age(1), 0),
+            ["i1", "i2", "i3", "i4"],
+            "the newest stays, however old"
+        );
+        let size = |max| Settings { max_total_size: Some(max), ..Settings::default() };
+        assert_eq!(planned(&good(1, 5), &size(300), 0), ["i1", "i2"]);
+        assert_eq!(planned(&good(1, 5), &size(299), 0), ["i1", "i2", "i3"]);
+    }
+
+    #[test]
+    fn room_is_made_as_far_as_allowed() {
+        assert_eq!(planned(&good(1, 5), &keep(9), 1), ["i1"]);
+        assert_eq!(planned(&good(1, 5), &keep(9), 200), ["i1", "i2"]);
+        assert_eq!(planned(&good(1, 5), &keep(9), 201), ["i1", "i2", "i3"]);
+        assert_eq!(planned(&good(1, 5), &keep(9), u64::MAX), ["i1", "i2", "i3", "i4"]);
+    }
+
+    #[test]
+    fn the_newest_good_one_survives_many_suspects() {
+        let mut images = good(1, 2);
+        images.extend((3..=6).map(|n| test_image(n, Suspect)));
+        assert_eq!(planned(&images, &keep(2), u64::MAX), ["i1", "i3", "i4", "i5"]);
+        let mut images = vec![test_image(1, Unjudged)];
+        images.extend((2..=4).map(|n| test_image(n, Suspect)));
+        assert_eq!(planned(&images, &keep(2), 0), ["i2", "i3"], "without a good one, the next best");
+    }
+
+    #[test]
+    fn a_damaged_one_is_no_last_good_one_and_goes_first() {
+        let mut images = good(1, 4);
+        images[2].damaged = true;
+        images[3].verdict = Suspect;
+        assert_eq!(planned(&images, &keep(3), 0), ["i3"]);
+        assert_eq!(planned(&images, &keep(2), 0), ["i3", "i1"]);
+        images[1].incompatible = Some("kernel".to_owned());
+        assert_eq!(planned(&images, &keep(2), u64::MAX), ["i3", "i2"], "i1 is the last that can run here");
+    }
+
+    #[test]
+    fn what_is_not_durable_pushes_nobody_out() {
+        let mut images = good(1, 6);
+        for hot in &mut images[3..] {
+            hot.hot = true;
+            hot.durable = false;
+        }
+        assert!(planned(&images, &keep(3), 0).is_empty(), "three durable ones and three on their way");
+        images[0].durable = false;
+        assert_eq!(planned(&images, &keep(3), 0), ["i1"], "never became durable, and newer ones have");
+        assert_eq!(planned(&images, &keep(3), u64::MAX), ["i1", "i2"], "the newest durable one stays");
+    }
+
+    #[test]
+    fn pinned_used_and_parents_stay() {
+        let mut images = good(1, 6);
+        images[0].pinned = true;
+        images[5].parent = Some(images[2].id.clone());
+        let in_use = BTreeSet::from([images[1].id.clone()]);
+        let got: Vec<String> =
+            plan(&images, &in_use, NOW, &keep(2), 0).iter().map(ToString::to_string).collect();
+        assert_eq!(got, ["i4", "i5"]);
+    }
+
+    #[test]
+    fn a_chain_goes_children_first() {
+        let mut images = good(1, 5);
+        images[1].parent = Some(images[0].id.clone());
+        images[2].parent = Some(images[1].id.clone());
+        assert_eq!(planned(&images, &keep(2), 0), ["i3", "i2", "i1"]);
+        images[0].parent = Some(images[2].id.clone());
+        assert_eq!(planned(&images, &keep(2), 0), ["i4"], "a ring of parents is left alone");
+    }
+
+    fn any_images() -> impl Strategy<Value = Vec<ImageFacts>> {
+        let flags = (0usize..3, any::<[bool; 5]>(), 0u64..500, prop::option::of(0u64..12));
+        prop::collection::btree_map(0u64..12, flags, 0..12).prop_map(|all| {
+            let one = |(n, (verdict, flags, size, parent)): (u64, (usize, [bool; 5], u64, Option<u64>))| {
+                ImageFacts {
+                    hot: flags[0],
+                    durable: flags[1] || !flags[0],
+                    pinned: flags[2] && n % 3 == 0,
+                    damaged: flags[3] && flags[4],
+                    size,
+                    parent: parent.filter(|p| *p < n).map(|p| test_image(p, Good).id),
+                    ..test_image(n, crate::image::ImageVerdict::ALL[verdict])
+                }
+            };
+            all.into_iter().map(one).collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_is_needed_is_planned(
+            images in any_images(),
+            used in 0u64..12,
+            max in 0usize..6,
+            age in prop::option::of(0u64..1000),
+            size in prop::option::of(0u64..2000),
+            needed in 0u64..3000,
+        ) {
+            let settings = Settings { max_checkpoints: max, max_age: age.map(Duration::from_secs), max_total_size: size };
+            let in_use = BTreeSet::from([test_image(used, Good).id]);
+            let gone: BTreeSet<ImageId> = plan(&images, &in_use, NOW, &settings, needed).into_iter().collect();
+            let kept: Vec<&ImageFacts> = images.iter().filter(|i| !gone.contains(&i.id)).collect();
+            for image in &images {
+                let parent = kept.iter().any(|k| k.parent.as_ref() == Some(&image.id));
+                let needed = image.pinned || in_use.contains(&image.id) || parent;
+                prop_assert!(!(needed && gone.contains(&image.id)), "{image:?}");
+            }
+            prop_assert!(images.is_empty() || !gone.contains(&images[images.len() - 1].id), "the newest");
+            let last_good = images.iter().rev().find(|i| i.durable && !i.damaged && i.verdict == Good);
+            prop_assert!(last_good.is_none_or(|i| !gone.contains(&i.id)), "the last good one");
+        }
+    }
+}

@@ -54,7 +54,8 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         1 => Just(RestartPolicy::UnlessStopped),
         1 => Just(RestartPolicy::Never),
     ];
-    let exit = prop_oneof![Just(Exit::Code(0)), Just(Exit::Code(1)), Just(Exit::Signal(9)), Just(Exit::Unknown)];
+    let exit =
+        prop_oneof![Just(Exit::Code(0)), Just(Exit::Code(1)), Just(Exit::Signal(9)), Just(Exit::Unknown)];
     let one = prop_oneof![
         20 => (1u64..20_000).prop_map(Move::Wait),
         20 => Just(Move::AtDeadline),
@@ -86,8 +87,11 @@ fn settings(policy: RestartPolicy, with_probes: bool) -> Settings {
         start_period: Duration::from_secs(2),
         ..health::Settings::default()
     };
-    let probes =
-        if with_probes { vec![probe(Role::Startup), probe(Role::Liveness), probe(Role::Readiness)] } else { vec![] };
+    let probes = if with_probes {
+        vec![probe(Role::Startup), probe(Role::Liveness), probe(Role::Readiness)]
+    } else {
+        vec![]
+    };
     Settings {
         cadence: cadence::Settings { interval: Some(Duration::from_secs(3)), ..cadence::Settings::default() },
         ladder: ladder::Settings { max_attempts: 3, ..ladder::Settings::default() },
@@ -194,7 +198,9 @@ impl World {
     fn check_state(&self) {
         let status = self.service.status();
         let waits = match status.state {
-            StateName::Starting | StateName::Recovering | StateName::Stopping | StateName::ShuttingDown => true,
+            StateName::Starting | StateName::Recovering | StateName::Stopping | StateName::ShuttingDown => {
+                true
+            }
             StateName::Running => status.checkpointing.is_some(),
             StateName::Stopped | StateName::Held | StateName::Failed | StateName::Idle => false,
         };
@@ -311,7 +317,8 @@ impl World {
                 }
             }
             Move::Answer(which, how) => {
-                if let Some(attempt) = self.in_flight.keys().nth(which % self.in_flight.len().max(1)).copied() {
+                if let Some(attempt) = self.in_flight.keys().nth(which % self.in_flight.len().max(1)).copied()
+                {
                     self.answer(attempt, how);
                 }
             }
