@@ -20,7 +20,7 @@ const WRITING: &[&str] =
     &["File::create", "File::options", "OpenOptions", "fs::write", "fs::rename", "fs::copy"];
 const SPAWNING: &[&str] = &["std::process::Command", "tokio::process", "process::Command::new"];
 
-const BANS: [Ban; 6] = [
+const BANS: [Ban; 7] = [
     Ban { package: "policies", names: EFFECTS, reason: "decisions touch nothing (invariant 1)" },
     Ban {
         package: "policies",
@@ -35,7 +35,17 @@ const BANS: [Ban; 6] = [
         ],
         reason: "decisions are the same for the same history (invariant 1)",
     },
-    Ban { package: "config", names: EFFECTS, reason: "config gets text and gives data" },
+    Ban {
+        package: "config",
+        names: &["std::fs", "std::thread", "std::process", "std::env"],
+        reason: "config gets text and gives data",
+    },
+    // Addresses are data, so `std::net` as a whole is not banned.
+    Ban {
+        package: "config",
+        names: &["TcpStream", "TcpListener", "UdpSocket", "ToSocketAddrs"],
+        reason: "config gets text and gives data",
+    },
     Ban {
         package: "config",
         names: &["SystemTime::now", "Instant::now"],

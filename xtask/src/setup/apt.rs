@@ -100,8 +100,12 @@ pub(crate) fn library_path(root: &Path) -> Result<OsString> {
 
 /// The version apt would install from the host's own sources.
 pub(crate) fn candidate(package: &str) -> Option<String> {
-    let text = command::output(Command::new("apt-cache").args(["policy", package])).ok()?;
-    parse_candidate(&text)
+    let ask = || parse_candidate(&command::output(Command::new("apt-cache").args(["policy", package])).ok()?);
+    ask().or_else(|| {
+        // Images often come without any lists. If they can't be had, there is no candidate either.
+        renew_lists().ok()?;
+        ask()
+    })
 }
 
 /// Brings the newest upstream source of a package that a Debian suite has, as one tar file.
@@ -206,9 +210,13 @@ fn with_fresh_lists(attempt: impl Fn() -> Result<()>) -> Result<()> {
     if !is_root() {
         return Err(first.context("apt-get failed (stale lists? `sudo apt-get update` renews them)"));
     }
-    println!("setup: renewing apt's lists (apt-get update)");
-    command::output(apt_get().arg("update"))?;
+    renew_lists()?;
     attempt()
+}
+
+fn renew_lists() -> Result<()> {
+    println!("setup: renewing apt's lists (apt-get update)");
+    command::output(apt_get().arg("update")).map(drop)
 }
 
 fn apt_get() -> Command {

@@ -51,7 +51,8 @@ fn install_script(cache: &Cache, root: &Path, program: &str) -> Result<()> {
         libraries.to_string_lossy(),
         root.join("usr/bin").join(program).display()
     );
-    let draft = cache.work("script")?.join(program);
+    let work = cache.work("script")?;
+    let draft = work.join(program);
     fs::write(&draft, script)
         .and_then(|()| fs::set_permissions(&draft, fs::Permissions::from_mode(0o755)))
         .with_context(|| format!("can't write {}", draft.display()))?;
