@@ -10,20 +10,21 @@
 //! Each is guarded by a test; the ones about [`service`] by a shadow model under random events.
 //!
 //! 1. The same seed and the same events give the same commands.
-//! 2. A rung (`Restore`, `Start`) is commanded only after a `Kill` that was answered by `Killed`, with nothing
-//!    but that kill between fault and rung; nothing else is in flight at that moment.
+//! 2. `Restore`, and `Start` after anything that was not a clean stop, are commanded only after a `Kill` that was
+//!    answered by `Killed`; nothing is in flight at that moment.
 //! 3. Of the effects of one service only `Kill` may overlap a checkpoint; every other effect waits for its
 //!    answer or its deadline.
 //! 4. An answer that bears another attempt than the one awaited changes nothing.
 //! 5. Every state that waits for an effect or for time has a deadline; handling a passed deadline moves it.
-//! 6. The ladder is finite: with every effect failing the service ends up failed, within
+//! 6. The ladder is finite: with every effect failing it gives up, within
 //!    `max_attempts * (images * attempts_per_image + 1)` rungs.
 //! 7. An image is restored at most `attempts_per_image` times in a window without a stable run, and never when
 //!    it is damaged or incompatible.
 //! 8. Retention never plans to delete a pinned image, one in use, the parent of a kept one, the newest good
 //!    durable one or the newest one.
 //! 9. After a stop was asked for, nothing is started until a start is asked for.
-//! 10. After `ShutdownRequested` nothing is commanded but the one last checkpoint, and the service runs on.
+//! 10. After `ShutdownRequested` nothing is commanded but one last checkpoint and its judgement, and the service
+//!     runs on; only being fenced still kills it.
 //! 11. After an answer says `Fenced`, nothing is commanded but `Kill`.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]

@@ -31,13 +31,14 @@ mod checkpointing;
 mod known;
 mod recovering;
 mod running;
+mod shutdown;
+mod starting;
 mod stopping;
+mod told;
 mod words;
 
-pub use self::words::{
-    Cause, CheckpointReason, Command, Event, Exit, GaveUp, Notice, Reaction, Recovered, RestartPolicy,
-    Settings, StateName, Status,
-};
+pub use self::told::{Cause, GaveUp, Notice, Reaction, Recovered, StateName, Status};
+pub use self::words::{CheckpointReason, Command, Event, Exit, RestartPolicy, Settings};
 pub use crate::failure::{Failure, FailureKind};
 pub use crate::image::{ImageFacts, ImageVerdict};
 
@@ -51,8 +52,10 @@ use crate::time::Instant;
 use self::checkpointing::Dump;
 use self::known::Known;
 use self::recovering::{Phase, Recovery};
-use self::running::{Running, Starting};
-use self::stopping::{ShuttingDown, Stopping};
+use self::running::Running;
+use self::shutdown::ShuttingDown;
+use self::starting::Starting;
+use self::stopping::Stopping;
 
 /// The life of one service. Create it, tell it what the store lists (`ImagesListed`), then how the service was
 /// found (`StartRequested`, `Adopted` or `FoundDead`; nothing if it is to stay stopped).

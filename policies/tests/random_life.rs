@@ -3,7 +3,7 @@
 //! The model is a world: it holds the effects that were commanded, answers them well or badly, early, late, twice or
 //! never, lets runs die and probes fail, sends stale answers and requests, and checks every command.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use policies::health::{self, Role};
@@ -15,6 +15,8 @@ use policies::service::{
 use policies::time::{Instant, WallTime};
 use policies::{cadence, ladder};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 
 /// What happens next; numbers choose among what is possible just then.
 #[derive(Clone, Debug)]
@@ -117,6 +119,8 @@ struct World {
     shut_down: bool,
     /// Another holds the right to act.
     fenced: bool,
+    /// States and commands that came up.
+    seen: BTreeSet<String>,
     settings: Settings,
 }
 
@@ -135,13 +139,17 @@ impl World {
             stop_wanted: false,
             shut_down: false,
             fenced: false,
+            seen: BTreeSet::new(),
             settings,
         }
     }
 
     fn send(&mut self, event: Event) -> Reaction {
         let reaction = self.service.handle(self.now, event.clone());
+        self.seen.insert(self.service.status().state.to_string());
         for command in &reaction.commands {
+            let name = format!("{command:?}");
+            self.seen.insert(name.split(' ').next().unwrap_or_default().to_owned());
             self.check(command, &event);
         }
         self.check_state();
@@ -435,8 +443,25 @@ impl World {
     }
 }
 
+/// Histories that never get anywhere would prove nothing.
+#[test]
+fn the_histories_reach_every_state_and_every_command() {
+    let mut runner = TestRunner::deterministic();
+    let mut seen = BTreeSet::new();
+    for round in 0..150 {
+        let history = moves().new_tree(&mut runner).expect("a history").current();
+        let mut world = World::new(RestartPolicy::ALL[round % 4], round % 3 > 0, 1);
+        world.send(Event::StartRequested);
+        history.into_iter().for_each(|step| world.step(step));
+        seen.append(&mut world.seen);
+    }
+    let commands = ["Start", "Restore", "Checkpoint", "Kill", "Stop", "JudgeImage"].map(str::to_owned);
+    let wanted: BTreeSet<String> = StateName::ALL.iter().map(ToString::to_string).chain(commands).collect();
+    assert_eq!(seen, wanted);
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 800, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn invariants_hold_whatever_happens(

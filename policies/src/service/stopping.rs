@@ -1,10 +1,10 @@
-//! Killing, stopping as asked, giving up, and leaving the service alone when the supervisor stops.
+//! Killing, stopping as asked, giving up.
 
 use std::time::Duration;
 
 use super::recovering::Phase;
-use super::{CheckpointReason, Command, Failure, FailureKind, GaveUp, Notice, Service, State};
-use crate::health::Verdict;
+use super::shutdown::ShuttingDown;
+use super::{Command, Failure, FailureKind, GaveUp, Notice, Service, State};
 use crate::id::Attempt;
 use crate::time::Instant;
 
@@ -23,19 +23,19 @@ const STOP_GRACE: Duration = Duration::from_secs(15);
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Kill {
     /// In flight; nothing: waits to be tried again.
-    attempt: Option<Attempt>,
+    pub(super) attempt: Option<Attempt>,
     pub(super) deadline: Instant,
     tries: u32,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Stopping {
-    phase: StopPhase,
+    pub(super) phase: StopPhase,
     pub(super) then: Then,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum StopPhase {
+pub(super) enum StopPhase {
     /// A start or restore is in flight: half of it is harder to remove than all of it.
     AwaitingRun { attempt: Attempt, deadline: Instant },
     /// The run lives until the checkpoint in flight is answered.
@@ -54,14 +54,6 @@ pub(super) enum Then {
     Stop,
     Start,
     Fail(GaveUp),
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct ShuttingDown {
-    /// The effect other than a checkpoint that is still in flight, and how long it is waited for.
-    awaited: Option<(Attempt, Instant)>,
-    pub(super) run: Option<Attempt>,
-    pub(super) healthy: bool,
 }
 
 impl Stopping {
@@ -90,12 +82,6 @@ impl Stopping {
             Then::Fail(why) => Some(why),
             Then::Stop | Then::Start => None,
         }
-    }
-}
-
-impl ShuttingDown {
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.awaited.map(|(_, deadline)| deadline)
     }
 }
 
@@ -260,7 +246,7 @@ impl Service {
         Kill { attempt: Some(attempt), deadline: now + KILL_TIMEOUT, tries: 1 }
     }
 
-    fn kill_in_flight(&mut self) -> Option<&mut Kill> {
+    pub(super) fn kill_in_flight(&mut self) -> Option<&mut Kill> {
         match &mut self.state {
             State::Recovering(recovery) => match &mut recovery.phase {
                 Phase::Killing(kill) => Some(kill),
@@ -345,81 +331,5 @@ impl Service {
                 self.stop_failed(now, Failure::new(FailureKind::Unavailable, message));
             }
         }
-    }
-
-    /// The supervisor stops: one last checkpoint if wanted, wait for what is in flight, leave the service running.
-    pub(super) fn shut_down(&mut self, now: Instant) {
-        if matches!(self.state, State::ShuttingDown(_) | State::Idle(_)) {
-            return;
-        }
-        let awaited = self.in_flight();
-        let healthy = match &self.state {
-            State::Running(running) => running.health.verdict() == Verdict::Healthy,
-            _ => false,
-        };
-        let last = matches!(self.state, State::Running(_))
-            && self.settings.cadence.on_shutdown
-            && (healthy || !self.settings.cadence.require_healthy)
-            && !self.paused
-            && self.cadence.refused().is_none();
-        let run = self.run();
-        self.state = State::ShuttingDown(ShuttingDown { awaited, run, healthy });
-        if last {
-            self.begin_dump(now, CheckpointReason::Shutdown);
-        }
-        self.cadence.halt();
-        self.idle_if_nothing_awaited();
-    }
-
-    /// The effect in flight besides a checkpoint.
-    fn in_flight(&mut self) -> Option<(Attempt, Instant)> {
-        if let Some(kill) = self.kill_in_flight() {
-            return kill.attempt.map(|attempt| (attempt, kill.deadline));
-        }
-        match &self.state {
-            State::Starting(starting) => Some((starting.attempt, starting.deadline)),
-            State::Recovering(recovery) => recovery.phase.climbing(),
-            State::Stopping(stopping) => match stopping.phase {
-                StopPhase::AwaitingRun { attempt, deadline } | StopPhase::Asked { attempt, deadline, .. } => {
-                    Some((attempt, deadline))
-                }
-                StopPhase::AwaitingDump { .. } | StopPhase::Killing(_) | StopPhase::Killed => None,
-            },
-            _ => None,
-        }
-    }
-
-    /// An answer to what was in flight when the supervisor began to stop.
-    pub(super) fn answered_late(
-        &mut self,
-        now: Instant,
-        attempt: Attempt,
-        run: Option<Attempt>,
-        answer: Result<(), Failure>,
-    ) {
-        let State::ShuttingDown(shutting_down) = &mut self.state else { return };
-        if shutting_down.awaited.take_if(|(awaited, _)| *awaited == attempt).is_none() {
-            return;
-        }
-        shutting_down.run = run;
-        match answer {
-            Err(failure) if failure.kind == FailureKind::Fenced => self.fence(now, failure),
-            Ok(()) | Err(_) => self.idle_if_nothing_awaited(),
-        }
-    }
-
-    pub(super) fn idle_if_nothing_awaited(&mut self) {
-        if let State::ShuttingDown(ShuttingDown { awaited: None, run, .. }) = self.state {
-            if self.dump.is_none() {
-                self.state = State::Idle(run);
-            }
-        }
-    }
-
-    pub(super) fn tick_shutting_down(&mut self, now: Instant) {
-        if let State::ShuttingDown(shutting_down) = &mut self.state {
-            shutting_down.awaited.take_if(|(_, deadline)| *deadline <= now);
-        }
-        self.idle_if_nothing_awaited();
     }
 }
