@@ -10,7 +10,7 @@ use crate::prepare::target_folder;
 use crate::setup::{self, Environment};
 
 /// Tests and the programs they start are built with these alike, or cargo would build them twice.
-const WORKSPACE: [&str; 3] = ["--workspace", "--features", "supervisor/failpoints"];
+const WORKSPACE: [&str; 4] = ["--workspace", "--locked", "--features", "supervisor/failpoints"];
 
 /// Runs them; `arguments` go to the test runner.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
