@@ -11,8 +11,8 @@ mod message;
 mod options;
 mod worker;
 
-pub use options::{Network, Options, Tcp};
-pub use worker::{DumpTarget, Worker, left_code_in};
+pub use options::{Network, Options, SharedOptions, Tcp};
+pub use worker::{DumpTarget, Start, Worker, left_code_in};
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,6 +26,7 @@ pub struct Criu {
     program: PathBuf,
     version: String,
     feature_cache: Option<PathBuf>,
+    problem: Option<String>,
 }
 
 impl Criu {
@@ -43,7 +44,27 @@ impl Criu {
             .map(|v| v.trim().to_owned())
             .ok_or_else(|| absent(program, "it does not say its version"))?;
         let feature_cache = features::cache(program, run_dir).await;
-        Ok(Self { program: program.to_owned(), version, feature_cache })
+        let criu = Self { program: absolute(program), version, feature_cache, problem: None };
+        criu.check().await?;
+        Ok(criu)
+    }
+
+    /// A CRIU that is not there or does not work: every use of it is refused with the reason.
+    pub fn absent(program: &Path, why: &Error) -> Self {
+        let (program, version) = (program.to_owned(), "none".to_owned());
+        Self { program, version, feature_cache: None, problem: Some(why.to_string()) }
+    }
+
+    /// For people.
+    pub fn describe(&self) -> String {
+        self.problem.clone().unwrap_or_else(|| self.version.clone())
+    }
+
+    fn usable(&self) -> Result<()> {
+        match &self.problem {
+            Some(why) => Err(Error::Refused(Report::new(why.clone()))),
+            None => Ok(()),
+        }
     }
 
     /// Its version, for example `4.2.1`.
@@ -83,4 +104,14 @@ fn absent(program: &Path, why: &str) -> Error {
         Report::new(format!("run CRIU at {}: {why}", program.display()))
             .remedy("install criu (Debian: apt-get install criu), or name one in SUPERVISOR_CRIU"),
     )
+}
+
+/// A name without a folder is looked for in PATH once, so that it means the same to shims and to runc.
+fn absolute(program: &Path) -> PathBuf {
+    if program.components().count() > 1 {
+        return program.to_owned();
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join(program)).find(|p| p.is_file());
+    found.unwrap_or_else(|| program.to_owned())
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::WhileFrozen;
-use crate::criu::{Criu, Options};
+use crate::criu::{Criu, SharedOptions};
 use crate::error::{Error, Report, Result};
 use crate::freeze::{Cgroup, Hierarchies};
 use crate::process::pidfd::{PidFd, start_time};
@@ -180,7 +180,7 @@ pub struct Place {
     /// The CRIU to use.
     pub criu: Arc<Criu>,
     /// CRIU's options for this service.
-    pub options: Options,
+    pub options: SharedOptions,
 }
 
 impl Place {

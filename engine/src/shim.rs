@@ -16,6 +16,7 @@
 pub mod client;
 pub mod protocol;
 mod program;
+mod pump;
 mod sandbox;
 pub mod server;
 

@@ -1,1 +1,38 @@
-fn main() {}
+//! `supervisor`: keeps stateful micro-services alive with their state.
+
+mod api;
+mod assemble;
+mod carry_out;
+mod cli;
+mod clock;
+mod control;
+mod daemon;
+mod events;
+mod notices;
+mod probes;
+mod publish;
+mod reclaim;
+mod service;
+mod signals;
+mod status;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // A shim forks, so it must come before anything that starts a thread.
+    if let Some(code) = engine::shim::server::main(std::env::args()) {
+        return code;
+    }
+    let cli = cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("supervisor: start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(cli::execute(cli));
+    // A blocking probe of a disk must not hold up the end.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    code
+}

@@ -102,6 +102,8 @@ pub(super) struct Opts {
     pub(super) root: Option<String>,
     #[prost(bool, optional, tag = "18")]
     pub(super) link_remap: Option<bool>,
+    #[prost(uint32, optional, tag = "20")]
+    pub(super) cpu_cap: Option<u32>,
     #[prost(bool, optional, tag = "21")]
     pub(super) force_irmap: Option<bool>,
     #[prost(message, repeated, tag = "23")]
@@ -112,24 +114,48 @@ pub(super) struct Opts {
     pub(super) rst_sibling: Option<bool>,
     #[prost(message, repeated, tag = "27")]
     pub(super) inherit_fd: Vec<InheritFd>,
+    #[prost(bool, optional, tag = "28")]
+    pub(super) auto_ext_mnt: Option<bool>,
+    #[prost(bool, optional, tag = "29")]
+    pub(super) ext_sharing: Option<bool>,
+    #[prost(bool, optional, tag = "30")]
+    pub(super) ext_masters: Option<bool>,
+    #[prost(string, repeated, tag = "31")]
+    pub(super) skip_mnt: Vec<String>,
+    #[prost(string, repeated, tag = "32")]
+    pub(super) enable_fs: Vec<String>,
     #[prost(int32, optional, tag = "34")]
     pub(super) manage_cgroups_mode: Option<i32>,
     #[prost(uint32, optional, tag = "35")]
     pub(super) ghost_limit: Option<u32>,
+    #[prost(string, repeated, tag = "36")]
+    pub(super) irmap_scan_paths: Vec<String>,
     #[prost(string, repeated, tag = "37")]
     pub(super) external: Vec<String>,
+    #[prost(string, repeated, tag = "43")]
+    pub(super) cgroup_dump_controller: Vec<String>,
     #[prost(string, optional, tag = "44")]
     pub(super) freeze_cgroup: Option<String>,
     #[prost(uint32, optional, tag = "45")]
     pub(super) timeout: Option<u32>,
     #[prost(bool, optional, tag = "46")]
     pub(super) tcp_skip_in_flight: Option<bool>,
+    #[prost(bool, optional, tag = "47")]
+    pub(super) weak_sysctls: Option<bool>,
     #[prost(bool, optional, tag = "50")]
     pub(super) orphan_pts_master: Option<bool>,
     #[prost(bool, optional, tag = "52")]
     pub(super) tcp_close: Option<bool>,
+    #[prost(string, optional, tag = "53")]
+    pub(super) lsm_profile: Option<String>,
+    #[prost(string, optional, tag = "63")]
+    pub(super) lsm_mount_context: Option<String>,
     #[prost(int32, optional, tag = "64")]
     pub(super) network_lock: Option<i32>,
+    #[prost(bool, optional, tag = "65")]
+    pub(super) mntns_compat_mode: Option<bool>,
+    #[prost(bool, optional, tag = "66")]
+    pub(super) skip_file_rwx_check: Option<bool>,
     #[prost(string, optional, tag = "68")]
     pub(super) images_dir: Option<String>,
 }

@@ -1,5 +1,7 @@
 //! What may be asked of CRIU for one service, under CRIU's own names.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use serde::{Deserialize, Serialize};
 
 use super::message::Opts;
@@ -54,8 +56,61 @@ pub struct Options {
     pub force_irmap: bool,
     /// Take any path of a device that is open by another name.
     pub evasive_devices: bool,
+    /// Where `force_irmap` scans.
+    pub irmap_scan_paths: Vec<String>,
+    /// Mount points left out.
+    pub skip_mnt: Vec<String>,
+    /// File systems beyond those CRIU knows.
+    pub enable_fs: Vec<String>,
+    /// Find external mounts by itself.
+    pub auto_ext_mnt: bool,
+    /// Allow mounts shared with the outside.
+    pub ext_sharing: bool,
+    /// Allow mounts that are slaves of outside ones.
+    pub ext_masters: bool,
+    /// The older way to restore mount namespaces.
+    pub mntns_compat_mode: bool,
+    /// Skip sysctls that the kernel does not have.
+    pub weak_sysctls: bool,
+    /// Restore terminals whose master end is outside.
+    pub orphan_pts_master: bool,
+    /// Don't check the r/w/x bits of files on restore.
+    pub skip_file_rwx_check: bool,
+    /// Controllers whose properties are dumped.
+    pub cgroup_dump_controller: Vec<String>,
+    /// How cgroups are restored, by CRIU's number; `None`: as the runtime needs it.
+    pub manage_cgroups_mode: Option<i32>,
+    /// What of the processor must agree, in CRIU's bits.
+    pub cpu_cap: Option<u32>,
+    /// LSM profile on restore.
+    pub lsm_profile: Option<String>,
+    /// LSM context of mounts on restore.
+    pub lsm_mount_context: Option<String>,
     /// CRIU's log level, 0 to 4.
     pub log_level: Option<i32>,
+}
+
+/// The options of a service, which a reload may replace while it runs. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct SharedOptions {
+    inner: Arc<Mutex<Options>>,
+}
+
+impl SharedOptions {
+    /// These options, until they are replaced.
+    pub fn new(options: Options) -> Self {
+        Self { inner: Arc::new(Mutex::new(options)) }
+    }
+
+    /// As they are now.
+    pub fn get(&self) -> Options {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces them.
+    pub fn replace(&self, options: Options) {
+        *self.inner.lock().unwrap_or_else(PoisonError::into_inner) = options;
+    }
 }
 
 impl Options {
@@ -69,6 +124,20 @@ impl Options {
             force_irmap: Some(self.force_irmap),
             evasive_devices: Some(self.evasive_devices),
             ghost_limit: self.ghost_limit,
+            irmap_scan_paths: self.irmap_scan_paths.clone(),
+            skip_mnt: self.skip_mnt.clone(),
+            enable_fs: self.enable_fs.clone(),
+            auto_ext_mnt: Some(self.auto_ext_mnt),
+            ext_sharing: Some(self.ext_sharing),
+            ext_masters: Some(self.ext_masters),
+            mntns_compat_mode: Some(self.mntns_compat_mode),
+            weak_sysctls: Some(self.weak_sysctls),
+            orphan_pts_master: Some(self.orphan_pts_master),
+            skip_file_rwx_check: Some(self.skip_file_rwx_check),
+            cgroup_dump_controller: self.cgroup_dump_controller.clone(),
+            cpu_cap: self.cpu_cap,
+            lsm_profile: self.lsm_profile.clone(),
+            lsm_mount_context: self.lsm_mount_context.clone(),
             external: self.external.clone(),
             tcp_close: (self.tcp == Tcp::Close).then_some(true),
             tcp_established: (self.tcp != Tcp::Close).then_some(true),

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 use prost::Message;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, timeout_at};
 
-use super::message::{ExternalMount, Kind, Opts, Request, Response};
+use super::message::{ExternalMount, InheritFd, Kind, Opts, Request, Response};
 use super::options::Options;
 use super::{Criu, log};
+use crate::descriptor::watch;
 use crate::error::{Error, Report, Result};
 use crate::shim::client::Running;
 use crate::shim::{Output, Program, Shim};
@@ -21,6 +23,7 @@ use crate::shim::{Output, Program, Shim};
 const SOCKET: i32 = 3;
 const IMAGES: &str = "/proc/self/fd/4";
 const WORK: &str = "/proc/self/fd/5";
+const INHERITED: i32 = 6;
 /// `criu_cg_mode` IGNORE: the worker stands in the right cgroup, and what it restores with it.
 const CGROUPS_IGNORE: i32 = 0;
 /// `criu_cg_mode` SOFT: what containers use.
@@ -53,22 +56,35 @@ pub struct Worker {
     socket: AsyncFd<OwnedFd>,
     running: Running,
     log: PathBuf,
+    /// CRIU's names of what it inherits, from [`INHERITED`] on.
+    inherited: Vec<String>,
+}
+
+/// How a worker is started.
+#[derive(Debug)]
+pub struct Start<'a> {
+    /// The folder of CRIU's images.
+    pub images: &'a Path,
+    /// The folder for its logs.
+    pub work: &'a Path,
+    /// Cgroups that it joins first.
+    pub cgroups: Vec<PathBuf>,
+    /// CRIU's feature cache, to be shown to it. Only where it may stand in a mount namespace apart from the
+    /// host's.
+    pub feature_cache: Option<&'a Path>,
+    /// What a restored process gets in the place of something outside, by CRIU's name of that.
+    pub inherited: Vec<(String, OwnedFd)>,
 }
 
 impl Worker {
-    /// Starts a worker whose images lie in `images`; its log goes to `work`. It joins `cgroups` first.
-    pub async fn start(
-        criu: &Criu,
-        shim: &Shim,
-        images: &Path,
-        work: &Path,
-        cgroups: Vec<PathBuf>,
-    ) -> Result<Self> {
+    /// Starts a worker.
+    pub async fn start(criu: &Criu, shim: &Shim, start: Start<'_>) -> Result<Self> {
+        criu.usable()?;
         let open = |path: &Path| {
             File::open(path)
                 .map_err(|e| Error::Unavailable(Report::new(format!("open {}", path.display())).because(e)))
         };
-        let (images, folder) = (open(images)?, open(work)?);
+        let (images, folder) = (open(start.images)?, open(start.work)?);
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
                 .map_err(|e| Error::Unavailable(Report::new("make a socket for CRIU").because(e)))?;
@@ -82,17 +98,20 @@ impl Worker {
             ],
             env: vec![("PATH".to_owned(), search_path())],
             cwd: Some("/".into()),
-            cgroups,
-            stderr: Output::File(work.join("stderr.log")),
-            private_feature_cache: criu.feature_cache().map(Path::to_owned),
+            cgroups: start.cgroups,
+            stderr: Output::File(start.work.join("stderr.log")),
+            private_feature_cache: start.feature_cache.map(Path::to_owned),
             ..Program::default()
         };
-        let running = shim.work(program, &[theirs.as_fd(), images.as_fd(), folder.as_fd()]).await?;
+        let mut descriptors = vec![theirs.as_fd(), images.as_fd(), folder.as_fd()];
+        descriptors.extend(start.inherited.iter().map(|(_, descriptor)| descriptor.as_fd()));
+        let running = shim.work(program, &descriptors).await?;
         nix::fcntl::fcntl(&ours, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))
             .map_err(|e| Error::Internal(Report::new("set up the socket to CRIU").because(e)))?;
-        let socket = AsyncFd::register(ours)
+        let socket = watch(ours, Interest::READABLE | Interest::WRITABLE)
             .map_err(|e| Error::Internal(Report::new("watch the socket to CRIU").because(e)))?;
-        Ok(Self { socket, running, log: work.to_owned() })
+        let inherited = start.inherited.into_iter().map(|(key, _)| key).collect();
+        Ok(Self { socket, running, log: start.work.to_owned(), inherited })
     }
 
     /// Dumps a tree and leaves it running, or, if `stay_dead`, ends it. `about_to_stop` is called just before CRIU stops the first task.
@@ -104,6 +123,7 @@ impl Worker {
         limit: Duration,
         about_to_stop: &mut (dyn FnMut() -> Result<()> + Send),
     ) -> Result<()> {
+        let default_mode = if target.with_cgroups { CGROUPS_SOFT } else { CGROUPS_IGNORE };
         let opts = Opts {
             pid: Some(target.pid),
             images_dir: Some(IMAGES.to_owned()),
@@ -113,11 +133,11 @@ impl Worker {
             root: target.root.as_ref().map(|r| r.display().to_string()),
             ext_mnt: external_mounts(target),
             external: options.external.iter().chain(&target.external).cloned().collect(),
-            orphan_pts_master: target.root.is_some().then_some(true),
+            orphan_pts_master: Some(options.orphan_pts_master || target.root.is_some()),
             freeze_cgroup: target.freeze_cgroup.as_ref().map(|f| f.display().to_string()),
             timeout: Some(u32::try_from(limit.as_secs().max(1)).unwrap_or(u32::MAX)),
             manage_cgroups: Some(target.with_cgroups),
-            manage_cgroups_mode: Some(if target.with_cgroups { CGROUPS_SOFT } else { CGROUPS_IGNORE }),
+            manage_cgroups_mode: options.manage_cgroups_mode.or(Some(default_mode)),
             network_lock: Some(options.network_lock_number()),
             ..options.common()
         };
@@ -133,6 +153,10 @@ impl Worker {
             images_dir: Some(IMAGES.to_owned()),
             log_file: Some("restore.log".to_owned()),
             rst_sibling: Some(true),
+            inherit_fd: (INHERITED..)
+                .zip(&self.inherited)
+                .map(|(fd, key)| InheritFd { key: key.clone(), fd })
+                .collect(),
             manage_cgroups: Some(false),
             manage_cgroups_mode: Some(CGROUPS_IGNORE),
             ..options.common()
@@ -206,7 +230,7 @@ impl Worker {
     async fn send(&self, request: &Request) -> Result<()> {
         let bytes = request.encode_to_vec();
         self.socket
-            .async_io(tokio::io::Interest::WRITABLE, |fd| {
+            .async_io(Interest::WRITABLE, |fd| {
                 Ok(send(fd.as_raw_fd(), &bytes, MsgFlags::MSG_NOSIGNAL)?)
             })
             .await
@@ -218,7 +242,7 @@ impl Worker {
         let mut bytes = vec![0_u8; 64 * 1024];
         let length = self
             .socket
-            .async_io(tokio::io::Interest::READABLE, |fd| {
+            .async_io(Interest::READABLE, |fd| {
                 Ok(recv(fd.as_raw_fd(), &mut bytes, MsgFlags::empty())?)
             })
             .await

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::unix::AsyncFd;
 
+use crate::descriptor::watch;
 use crate::error::{Error, Report, Result};
 
 /// A process, by descriptor.
@@ -18,7 +19,7 @@ impl PidFd {
     /// Takes a pidfd that came from elsewhere. Works for a process that has ended, too: its pid is then 0 or less.
     pub fn new(descriptor: OwnedFd) -> Result<Self> {
         let pid = pid_of(descriptor.as_fd())?;
-        let descriptor = AsyncFd::register_with_interest(descriptor, tokio::io::Interest::READABLE)
+        let descriptor = watch(descriptor, tokio::io::Interest::READABLE)
             .map_err(|e| Error::Internal(Report::new("watch a pidfd").because(e)))?;
         Ok(Self { descriptor, pid })
     }

@@ -1,12 +1,13 @@
 //! Plain processes: we start them, in a pid namespace of their own unless told otherwise.
 
-use std::path::PathBuf;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use tokio::sync::Mutex;
 
 use super::{Dump, Dumped, Effect, Features, Handle, Instance, Place, RestoreFrom, Runtime, kill_members};
 use crate::checkpoint::{self, Plan};
-use crate::criu::{DumpTarget, Worker};
+use crate::criu::{DumpTarget, Start, Worker};
 use crate::error::{Error, Report, Result};
 use crate::process::pidfd::PidFd;
 use crate::shim::client::Running;
@@ -30,6 +31,9 @@ pub struct Spec {
     /// Its standard error.
     pub stderr: Output,
 }
+
+/// Descriptor numbers, and CRIU's names of the pipes behind them.
+type Pipes = Vec<(i32, String)>;
 
 /// A service that is a plain process.
 #[derive(Debug)]
@@ -109,28 +113,69 @@ impl Process {
         let instance = self.running_instance().await?;
         let shim = &instance.main.shim;
         let work = self.place.criu_folder()?;
-        let worker = Worker::start(&self.place.criu, shim, dump.images, &work, Vec::new()).await?;
+        let start = Start {
+            images: dump.images,
+            work: &work,
+            cgroups: Vec::new(),
+            feature_cache: self.feature_cache(),
+            inherited: Vec::new(),
+        };
+        let worker = Worker::start(&self.place.criu, shim, start).await?;
         let plan = Plan {
             target: DumpTarget { pid: instance.handle.inner_pid, ..DumpTarget::default() },
             cgroup: &instance.handle.cgroup,
             shim,
-            options: &self.place.options,
+            options: &self.place.options.get(),
             stay_dead: dump.stay_dead,
             limit: dump.limit,
             pid: instance.handle.pid,
         };
+        let state = serde_json::to_value(self.pipes(instance.handle.pid))
+            .map_err(|e| Error::Internal(Report::new("note a service's pipes").because(e)))?;
         let pause = checkpoint::dump(plan, worker, dump.while_frozen).await?;
-        Ok(Dumped { pause, state: serde_json::Value::Null })
+        Ok(Dumped { pause, state })
     }
 
     async fn restore_now(&self, from: RestoreFrom<'_>) -> Result<Instance> {
         let cgroup = self.place.hierarchies.make(&self.place.node, &self.place.service)?;
         let shim = self.shim().await?;
         let work = self.place.criu_folder()?;
-        let worker = Worker::start(&self.place.criu, &shim, from.images, &work, cgroup.procs_files()).await?;
-        let pid = worker.restore(&self.place.options, from.limit).await?;
+        let start = Start {
+            images: from.images,
+            work: &work,
+            cgroups: cgroup.procs_files(),
+            feature_cache: self.feature_cache(),
+            inherited: self.new_pipes(&shim, from.state).await?,
+        };
+        let worker = Worker::start(&self.place.criu, &shim, start).await?;
+        let pid = worker.restore(&self.place.options.get(), from.limit).await?;
         let running = shim.track(pid).await?;
         self.instance(shim, running, cgroup).await
+    }
+
+    /// The pipes behind its output, as CRIU names them, and the descriptors that they were.
+    fn pipes(&self, pid: i32) -> Pipes {
+        let name = |number: i32| {
+            let target = std::fs::read_link(format!("/proc/{pid}/fd/{number}")).ok()?;
+            let name = target.to_str()?.to_owned();
+            name.starts_with("pipe:").then_some((number, name))
+        };
+        let pumped = [(1, &self.spec.stdout), (2, &self.spec.stderr)];
+        pumped.into_iter().filter(|(_, o)| o.is_pumped()).filter_map(|(number, _)| name(number)).collect()
+    }
+
+    /// New pipes to the shim in the place of those of the image.
+    async fn new_pipes(&self, shim: &Shim, state: &serde_json::Value) -> Result<Vec<(String, OwnedFd)>> {
+        let pipes: Pipes = serde_json::from_value(state.clone()).unwrap_or_default();
+        let mut made = Vec::new();
+        for (number, name) in pipes {
+            let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
+                .map_err(|e| Error::Unavailable(Report::new("make a pipe").because(e)))?;
+            let output = if number == 1 { &self.spec.stdout } else { &self.spec.stderr };
+            shim.pump(read.as_fd(), output.clone()).await?;
+            made.push((name, write));
+        }
+        Ok(made)
     }
 
     async fn instance(
@@ -147,6 +192,14 @@ impl Process {
         Ok(instance)
     }
 
+    /// Without an own mount namespace CRIU must stand in the host's, where nothing is to be covered.
+    fn feature_cache(&self) -> Option<&Path> {
+        match self.spec.isolation {
+            Isolation::Pid => self.place.criu.feature_cache(),
+            Isolation::None => None,
+        }
+    }
+
     async fn running_instance(&self) -> Result<Instance> {
         self.live
             .lock()
@@ -157,13 +210,14 @@ impl Process {
 
     /// The shim that is connected, or else an older supervisor's, or else a new one.
     async fn shim(&self) -> Result<Shim> {
-        if let Some(shim) = self.reachable_shim().await {
-            return Ok(shim);
+        let mut known = self.shim.lock().await;
+        if let Some(shim) = known.as_ref().filter(|s| s.is_connected()) {
+            return Ok(shim.clone());
         }
         let socket = self.place.shim_socket();
-        let started = Shim::start(&self.place.program, &socket, self.spec.isolation).await?;
-        *self.shim.lock().await = Some(started.clone());
-        Ok(started)
+        let shim = Shim::connect_or_start(&self.place.program, &socket, self.spec.isolation).await?;
+        *known = Some(shim.clone());
+        Ok(shim)
     }
 
     async fn reachable_shim(&self) -> Option<Shim> {

@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 
 use super::{Dump, Dumped, Effect, Features, Handle, Instance, Place, RestoreFrom, Runtime, kill_members};
 use crate::checkpoint::{self, Plan};
-use crate::criu::{Tcp, Worker, log};
+use crate::criu::{Start, Tcp, Worker, log};
 use crate::durable;
 use crate::error::{Error, Report, Result};
 use crate::process::pidfd::PidFd;
@@ -102,12 +102,20 @@ impl Runc {
         let target = state.dump_target(instance.handle.pid)?;
         let shim = &instance.main.shim;
         let work = self.place.criu_folder()?;
-        let worker = Worker::start(&self.place.criu, shim, dump.images, &work, Vec::new()).await?;
+        let criu = &self.place.criu;
+        let start = Start {
+            images: dump.images,
+            work: &work,
+            cgroups: Vec::new(),
+            feature_cache: criu.feature_cache(),
+            inherited: Vec::new(),
+        };
+        let worker = Worker::start(criu, shim, start).await?;
         let plan = Plan {
             target,
             cgroup: &instance.handle.cgroup,
             shim,
-            options: &self.place.options,
+            options: &self.place.options.get(),
             stay_dead: dump.stay_dead,
             limit: dump.limit,
             pid: instance.handle.pid,
@@ -125,7 +133,7 @@ impl Runc {
             (text(&self.pid_file()), text(from.images), text(&folder), text(&work));
         let mut arguments = vec!["restore", "--detach", "--pid-file", &pid_file, "--bundle", &folder];
         arguments.extend(["--image-path", &images, "--work-path", &work_text]);
-        let options = &self.place.options;
+        let options = self.place.options.get();
         let tcp = options.tcp != Tcp::Close;
         let switches = [
             (tcp, "--tcp-established"),
@@ -198,7 +206,7 @@ impl Runc {
         let config = self.place.run_folder.join("criu.conf");
         durable::create_dir(&folder)?;
         let mut lines = "network-lock skip\n".to_owned();
-        if self.place.options.tcp == Tcp::Close {
+        if self.place.options.get().tcp == Tcp::Close {
             lines.push_str("tcp-close\n");
         }
         durable::atomic_write_volatile(&config, lines.as_bytes(), 0o600)?;
@@ -236,10 +244,7 @@ impl Runc {
             return Ok(shim.clone());
         }
         let socket = self.place.shim_socket();
-        let shim = match Shim::connect(&socket).await {
-            Ok(shim) => shim,
-            Err(_) => Shim::start(&self.place.program, &socket, Isolation::None).await?,
-        };
+        let shim = Shim::connect_or_start(&self.place.program, &socket, Isolation::None).await?;
         *known = Some(shim.clone());
         Ok(shim)
     }

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, oneshot};
 
-use super::protocol::{FromShim, Main, Notice, Program, Reply, Request, receive, send};
+use super::protocol::{FromShim, Main, Notice, Output, Program, Reply, Request, receive, send};
 use super::sandbox::Isolation;
+use crate::descriptor::watch;
 use crate::error::{Error, Report, Result};
 use crate::process::command::Command;
 use crate::process::pidfd::PidFd;
@@ -91,7 +93,7 @@ impl Shim {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).map_err(away)?;
         connect(fd.as_raw_fd(), &UnixAddr::new(path).map_err(away)?).map_err(away)?;
-        let socket = AsyncFd::register(fd)
+        let socket = watch(fd, Interest::READABLE)
             .map_err(|e| Error::Internal(Report::new("watch the shim's socket").because(e)))?;
         let inner = Arc::new(Inner {
             path: path.to_owned(),
@@ -104,6 +106,18 @@ impl Shim {
         let shim = Self { inner };
         shim.hello().await?;
         Ok(shim)
+    }
+
+    /// Connects to the shim at `path`, or starts one. An idle shim of another kind (the configuration has changed)
+    /// makes way; one whose service still lives does not.
+    pub async fn connect_or_start(program: &Path, path: &Path, isolation: Isolation) -> Result<Self> {
+        if let Ok(shim) = Self::connect(path).await {
+            match shim.ask(&Request::Hello, &[]).await? {
+                (Reply::Here { isolation: found, .. }, _) if found == isolation => return Ok(shim),
+                _ => shim.quit().await?,
+            }
+        }
+        Self::start(program, path, isolation).await
     }
 
     /// Asks how the service is. The main process's pidfd comes with it if that lives.
@@ -139,9 +153,9 @@ impl Shim {
         self.done(&Request::Guard { thaw }, &[]).await
     }
 
-    /// Hands the shim a pipe to be read into a log file.
-    pub async fn pump(&self, pipe: BorrowedFd<'_>, file: PathBuf) -> Result<()> {
-        self.done(&Request::Pump { file }, &[pipe]).await
+    /// Hands the shim a pipe to be read to where the output goes.
+    pub async fn pump(&self, pipe: BorrowedFd<'_>, output: Output) -> Result<()> {
+        self.done(&Request::Pump(output), &[pipe]).await
     }
 
     /// Ends the shim. Refused while the service lives.
@@ -282,7 +296,7 @@ impl Shared {
 
 async fn read_on(inner: std::sync::Weak<Inner>, socket: std::io::Result<OwnedFd>) {
     // A duplicate is waited on, so that the connection itself closes when the last `Shim` is dropped.
-    if let Ok(socket) = socket.and_then(AsyncFd::register) {
+    if let Ok(socket) = socket.and_then(|fd| watch(fd, Interest::READABLE)) {
         while let Ok(mut ready) = socket.readable().await {
             let Some(inner) = inner.upgrade() else { return };
             ready.clear_ready();

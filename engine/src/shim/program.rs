@@ -19,8 +19,8 @@ use super::sandbox;
 /// A program that runs.
 pub(super) struct Started {
     pub(super) pid: Pid,
-    /// The read ends of pipes, and the files that their content goes to.
-    pub(super) pumps: Vec<(OwnedFd, PathBuf)>,
+    /// The read ends of pipes, and where their content goes.
+    pub(super) pumps: Vec<(OwnedFd, Output)>,
     /// The program's descriptor and CRIU's name of the pipe behind it.
     pub(super) pipes: Vec<(i32, String)>,
 }
@@ -161,7 +161,7 @@ fn arrange_descriptors(stdout: &Sink, stderr: &Sink, descriptors: &[BorrowedFd<'
 enum Sink {
     Null,
     File(PathBuf),
-    Pipe { read: OwnedFd, write: OwnedFd, file: PathBuf },
+    Pipe { read: OwnedFd, write: OwnedFd, output: Output },
 }
 
 impl Sink {
@@ -169,19 +169,19 @@ impl Sink {
         Ok(match output {
             Output::Null => Self::Null,
             Output::File(path) => Self::File(path.clone()),
-            Output::Pumped(file) => {
+            Output::Pumped(_) | Output::Journal(_) => {
                 let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(failure("make a pipe"))?;
-                Self::Pipe { read, write, file: file.clone() }
+                Self::Pipe { read, write, output: output.clone() }
             }
         })
     }
 
     fn into_pump(self, number: i32, started: &mut Started) {
-        if let Self::Pipe { read, write, file } = self {
+        if let Self::Pipe { read, write, output } = self {
             if let Ok(status) = fstat(&write) {
                 started.pipes.push((number, format!("pipe:[{}]", status.st_ino)));
             }
-            started.pumps.push((read, file));
+            started.pumps.push((read, output));
         }
     }
 }

@@ -11,6 +11,8 @@ use std::path::PathBuf;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::sandbox::Isolation;
+
 /// The version that this program speaks.
 pub const VERSION: u32 = 1;
 /// The longest message. A `SOCK_SEQPACKET` datagram is refused by the kernel above its send buffer (208 KiB).
@@ -39,11 +41,9 @@ pub enum Request {
         /// Freezer files and what thaws them.
         thaw: Vec<(PathBuf, String)>,
     },
-    /// Pump the pipe that comes with the message into this file.
-    Pump {
-        /// The log file, opened for appending.
-        file: PathBuf,
-    },
+    /// Read the pipe that comes with the message to where the output goes ([`Output::Pumped`] or
+    /// [`Output::Journal`]).
+    Pump(Output),
     /// Go away. Refused while the main process lives.
     Quit,
 }
@@ -91,6 +91,18 @@ pub enum Output {
     /// Through a pipe that the shim reads and appends to a file, so that the program holds no file of the
     /// host's: a container cannot be checkpointed otherwise.
     Pumped(PathBuf),
+    /// Through a pipe that the shim reads, to the systemd journal under this name.
+    Journal(String),
+}
+
+impl Output {
+    /// Whether it goes through a pipe that the shim reads.
+    pub fn is_pumped(&self) -> bool {
+        match self {
+            Self::Null | Self::File(_) => false,
+            Self::Pumped(_) | Self::Journal(_) => true,
+        }
+    }
 }
 
 /// A shim's answer to one request.
@@ -100,6 +112,8 @@ pub enum Reply {
     Here {
         /// The shim's protocol version.
         version: u32,
+        /// How far it set itself and its service apart.
+        isolation: Isolation,
         /// The main process, if one was started.
         main: Option<Main>,
         /// How many helpers run.

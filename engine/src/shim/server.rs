@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -21,6 +22,7 @@ use nix::sys::wait::WaitPidFlag;
 use nix::unistd::{ForkResult, Pid, fork};
 
 use super::program::{self, Failure};
+use super::pump::Pump;
 use super::protocol::{FromShim, Main, Notice, Program, Reply, Request, VERSION, receive, send};
 use super::sandbox::{self, Isolation};
 
@@ -29,9 +31,18 @@ use super::sandbox::{self, Isolation};
 const ORPHANED_HELPER_MAX: Duration = Duration::from_secs(60);
 const EXITS_REMEMBERED: usize = 16;
 
-/// Turns this process into a shim and serves until told to quit. Must be called while the process has one
-/// thread. Says `ready` on standard output once it can be connected to, or why not.
-pub fn run(socket: &Path, isolation: Isolation) -> i32 {
+/// `supervisor shim --socket PATH --isolation pid|none`, which only [`super::Shim::start`] says. `None`: these are other
+/// arguments. Must be called while the process has one thread.
+pub fn main(arguments: impl Iterator<Item = String>) -> Option<ExitCode> {
+    let arguments: Vec<String> = arguments.skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let ["shim", "--socket", socket, "--isolation", isolation] = words[..] else { return None };
+    let isolation = if isolation == "pid" { Isolation::Pid } else { Isolation::None };
+    Some(if run(Path::new(socket), isolation) == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Turns this process into a shim and serves until told to quit. Says `ready` on standard output once it can be connected to, or why not.
+fn run(socket: &Path, isolation: Isolation) -> i32 {
     match prepare(socket, isolation) {
         Ok(Some(mut server)) => {
             println!("ready");
@@ -129,11 +140,6 @@ struct Server {
     quitting: bool,
 }
 
-struct Pump {
-    pipe: OwnedFd,
-    file: PathBuf,
-}
-
 impl Server {
     fn serve(&mut self) {
         while !self.quitting {
@@ -154,7 +160,7 @@ impl Server {
     fn wait(&self) -> Ready {
         let watch = |fd| PollFd::new(fd, PollFlags::POLLIN);
         let mut polled = vec![watch(self.signals.as_fd()), watch(self.listener.as_fd())];
-        polled.extend(self.pumps.iter().map(|p| watch(p.pipe.as_fd())));
+        polled.extend(self.pumps.iter().map(|p| watch(p.as_fd())));
         polled.extend(self.client.iter().map(|c| watch(c.as_fd())));
         // The signal descriptor wakes us; the limit only serves the guard's patience.
         let limit = if self.orphaned_since.is_some() { 200_u16.into() } else { PollTimeout::NONE };
@@ -214,8 +220,8 @@ impl Server {
                 self.guard = thaw;
                 (Reply::Done, None)
             }
-            Request::Pump { file } => {
-                self.pumps.extend(descriptors.into_iter().map(|pipe| Pump { pipe, file: file.clone() }));
+            Request::Pump(output) => {
+                self.pumps.extend(descriptors.into_iter().map(|pipe| Pump::new(pipe, output.clone())));
                 (Reply::Done, None)
             }
             Request::Quit => (self.quit(), None),
@@ -225,7 +231,8 @@ impl Server {
     fn hello(&mut self) -> (Reply, Option<OwnedFd>) {
         let pidfd = self.main.filter(|m| m.status.is_none()).and_then(|m| pidfd(m.pid));
         self.orphaned_since = None;
-        (Reply::Here { version: VERSION, main: self.main, helpers: self.helpers.len() }, pidfd)
+        let (isolation, main, helpers) = (self.isolation, self.main, self.helpers.len());
+        (Reply::Here { version: VERSION, isolation, main, helpers }, pidfd)
     }
 
     fn start(&mut self, program: &Program, descriptors: &[OwnedFd]) -> (Reply, Option<OwnedFd>) {
@@ -257,19 +264,22 @@ impl Server {
 
     fn running(&mut self, started: program::Started) -> (Reply, Option<OwnedFd>) {
         let pid = started.pid.as_raw();
-        self.pumps.extend(started.pumps.into_iter().map(|(pipe, file)| Pump { pipe, file }));
+        self.pumps.extend(started.pumps.into_iter().map(|(pipe, output)| Pump::new(pipe, output)));
         // Nobody but us reaps this child, so the pid is still its own.
         (Reply::Running { pid, status: None, pipes: started.pipes }, pidfd(pid))
     }
 
     fn track(&mut self, pid: i32) -> (Reply, Option<OwnedFd>) {
-        let status = self.exits.iter().rev().find(|(p, _)| *p == pid).map(|(_, status)| *status);
-        let descriptor = if status.is_none() { pidfd(pid) } else { None };
-        if status.is_none() && descriptor.is_none() {
-            return (refusal(Errno::ESRCH, "find the restored process"), None);
+        // Who lives comes first: an older bearer of the same pid may have ended long ago.
+        if let Some(descriptor) = pidfd(pid) {
+            self.main = Some(Main { pid, status: None });
+            return (Reply::Running { pid, status: None, pipes: Vec::new() }, Some(descriptor));
         }
-        self.main = Some(Main { pid, status });
-        (Reply::Running { pid, status, pipes: Vec::new() }, descriptor)
+        let Some(status) = self.exits.iter().rev().find(|(p, _)| *p == pid).map(|(_, status)| *status) else {
+            return (refusal(Errno::ESRCH, "find the restored process"), None);
+        };
+        self.main = Some(Main { pid, status: Some(status) });
+        (Reply::Running { pid, status: Some(status), pipes: Vec::new() }, None)
     }
 
     fn kill_all(&mut self) -> Reply {
@@ -320,10 +330,9 @@ impl Server {
         self.tell(&FromShim::Notice(Notice::Exited { pid, status }), None);
     }
 
-    /// A full disk must not stop a service that writes to its log: what cannot be written is read all the same.
     fn pump(&mut self, ready: &[bool]) {
         let mut finished = Vec::new();
-        for (index, pump) in self.pumps.iter().enumerate() {
+        for (index, pump) in self.pumps.iter_mut().enumerate() {
             if ready.get(index).copied().unwrap_or(false) && !pump.once() {
                 finished.push(index);
             }
@@ -362,26 +371,6 @@ struct Ready {
     listener: bool,
     client: bool,
     pumps: Vec<bool>,
-}
-
-impl Pump {
-    /// Whether there may be more.
-    fn once(&self) -> bool {
-        let mut buffer = [0_u8; 65536];
-        match nix::unistd::read(&self.pipe, &mut buffer) {
-            Ok(0) => false,
-            Ok(length) => {
-                #[expect(clippy::disallowed_methods, reason = "the service's log, not a file of ours")]
-                let log = std::fs::OpenOptions::new().create(true).append(true).open(&self.file);
-                if let Ok(mut log) = log {
-                    let _ = log.write_all(&buffer[..length]);
-                }
-                true
-            }
-            Err(Errno::EINTR | Errno::EAGAIN) => true,
-            Err(_) => false,
-        }
-    }
 }
 
 fn pidfd(pid: i32) -> Option<OwnedFd> {

@@ -1,0 +1,291 @@
+//! From the words of the configuration to the parts that run: the only place that names concrete types.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use config as words;
+use engine::criu::{Criu, Network, Options, SharedOptions, Tcp};
+use engine::error::{Error, Report};
+use engine::freeze::Hierarchies;
+use engine::images;
+use engine::probe::{Exec, Http, Probe, Tcp as TcpProbe};
+use engine::runtime::{Place, Runtime, process, runc};
+use engine::shim::{Isolation, Output, User};
+use policies::id::ServiceName;
+
+/// Everything that one service's task needs.
+#[derive(Debug, Clone)]
+pub(crate) struct Parts {
+    /// What decides.
+    pub(crate) policy: policies::service::Settings,
+    /// Which images are kept.
+    pub(crate) retention: policies::retention::Settings,
+    /// Its probes, in the order of the policy's.
+    pub(crate) probes: Vec<NamedProbe>,
+    /// What runs it.
+    pub(crate) runtime: Arc<dyn Runtime>,
+    /// CRIU's options, which the runtime looks at anew each time.
+    pub(crate) options: SharedOptions,
+    /// Folders that belong to its images.
+    pub(crate) volumes: Vec<PathBuf>,
+    /// Whether its root's changes do.
+    pub(crate) rootfs: bool,
+    /// What asks it to end.
+    pub(crate) stop_signal: i32,
+    /// What must be healthy before it is started.
+    pub(crate) depends_on: Vec<ServiceName>,
+}
+
+/// One probe with its name and settings.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct NamedProbe {
+    /// For people.
+    pub(crate) name: String,
+    /// What it does.
+    pub(crate) probe: Probe,
+    /// How often, and what its results mean.
+    pub(crate) settings: policies::health::Settings,
+}
+
+impl Parts {
+    /// The runtime's name.
+    pub(crate) fn kind(&self) -> &'static str {
+        self.runtime.features().kind
+    }
+
+    /// These parts, but run by what runs the service now.
+    pub(crate) fn run_by(&self, former: &Self) -> Self {
+        former.options.replace(self.options.get());
+        Self { runtime: Arc::clone(&former.runtime), options: former.options.clone(), ..self.clone() }
+    }
+}
+
+/// What all services of a node are put together from.
+#[derive(Debug, Clone)]
+pub(crate) struct Ground {
+    /// The node's name.
+    pub(crate) node: String,
+    /// Where what must survive lies.
+    pub(crate) state_dir: PathBuf,
+    /// Where the rest lies.
+    pub(crate) run_dir: PathBuf,
+    /// Our own binary.
+    pub(crate) program: PathBuf,
+    /// The CRIU to use.
+    pub(crate) criu: Arc<Criu>,
+    /// The cgroup hierarchies.
+    pub(crate) hierarchies: Hierarchies,
+    /// runc and its version, if it is installed.
+    pub(crate) runc: Option<(PathBuf, String)>,
+}
+
+impl Ground {
+    /// Puts one service together.
+    pub(crate) fn parts(&self, name: &ServiceName, service: &words::Service) -> engine::Result<Parts> {
+        let probes = service.probes.iter().map(probe).collect::<engine::Result<Vec<_>>>()?;
+        let options = SharedOptions::new(criu_options(&service.checkpoint));
+        Ok(Parts {
+            policy: service.policy.clone(),
+            retention: service.retention.clone(),
+            probes,
+            runtime: self.runtime(name, service, options.clone())?,
+            options,
+            volumes: service.checkpoint.volumes.clone(),
+            rootfs: service.checkpoint.rootfs,
+            stop_signal: service.stop_signal,
+            depends_on: service.depends_on.clone(),
+        })
+    }
+
+    fn runtime(
+        &self,
+        name: &ServiceName,
+        service: &words::Service,
+        options: SharedOptions,
+    ) -> engine::Result<Arc<dyn Runtime>> {
+        let run_folder = self.run_dir.join("services").join(name.as_str());
+        engine::durable::create_dir_all(&run_folder)?;
+        let place = Place {
+            service: name.to_string(),
+            node: self.node.clone(),
+            program: self.program.clone(),
+            run_folder,
+            hierarchies: self.hierarchies.clone(),
+            criu: Arc::clone(&self.criu),
+            options,
+        };
+        Ok(match &service.runtime {
+            words::Runtime::Process(spec) => Arc::new(process::Process::new(place, process_spec(name, spec)?)),
+            words::Runtime::Runc(spec) => Arc::new(runc::Runc::new(place, self.runc_spec(name, spec)?)?),
+        })
+    }
+
+    fn runc_spec(&self, name: &ServiceName, spec: &words::Runc) -> engine::Result<runc::Spec> {
+        let (program, version) = self.runc.clone().ok_or_else(|| {
+            Error::Refused(
+                Report::new("find runc in PATH").remedy("install runc (Debian: apt-get install runc)"),
+            )
+        })?;
+        Ok(runc::Spec {
+            bundle: spec.bundle.clone(),
+            program,
+            version,
+            root: self.run_dir.join("runc"),
+            log: self.state_dir.join("logs").join(format!("{name}.log")),
+        })
+    }
+}
+
+/// The store's settings.
+pub(crate) fn store(store: &words::Store, hot_folder: Option<PathBuf>) -> images::Settings {
+    images::Settings {
+        path: store.path.clone(),
+        hot: hot_folder,
+        hot_max_size: store.hot_max_size,
+        keep_hot: 1,
+        codec: match store.compression {
+            words::Compression::Zstd => images::Codec::Zstd,
+            words::Compression::Lz4 => images::Codec::Lz4,
+            words::Compression::None => images::Codec::None,
+        },
+        min_free: store.min_free,
+        max_total_size: store.max_total_size,
+    }
+}
+
+fn process_spec(name: &ServiceName, spec: &words::Process) -> engine::Result<process::Spec> {
+    Ok(process::Spec {
+        command: spec.command.clone(),
+        env: spec.env.clone().into_iter().collect(),
+        cwd: Some(spec.cwd.clone()),
+        user: spec.user.as_deref().map(user).transpose()?,
+        isolation: match spec.isolation {
+            words::Isolation::Pid => Isolation::Pid,
+            words::Isolation::None => Isolation::None,
+        },
+        stdout: output(name, &spec.stdout),
+        stderr: output(name, &spec.stderr),
+    })
+}
+
+fn output(name: &ServiceName, output: &words::Output) -> Output {
+    match output {
+        words::Output::File(path) => Output::File(path.clone()),
+        words::Output::Journal => Output::Journal(name.to_string()),
+    }
+}
+
+/// `name`, `uid` or `uid:gid`.
+fn user(text: &str) -> engine::Result<User> {
+    let unknown = || {
+        Error::Invalid(
+            Report::new(format!("find the user {text}"))
+                .remedy("name an existing user, a uid, or uid:gid in process.user"),
+        )
+    };
+    if let Some((uid, gid)) = text.split_once(':') {
+        let (uid, gid) = (uid.parse().map_err(|_| unknown())?, gid.parse().map_err(|_| unknown())?);
+        return Ok(User { uid, gid, groups: Vec::new() });
+    }
+    let found = match text.parse() {
+        Ok(uid) => nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)),
+        Err(_) => nix::unistd::User::from_name(text),
+    };
+    match (found.ok().flatten(), text.parse()) {
+        (Some(user), _) => {
+            let name = std::ffi::CString::new(user.name).map_err(|_| unknown())?;
+            let groups = nix::unistd::getgrouplist(&name, user.gid).unwrap_or_default();
+            let groups = groups.into_iter().map(nix::unistd::Gid::as_raw).collect();
+            Ok(User { uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups })
+        }
+        (None, Ok(uid)) => Ok(User { uid, gid: uid, groups: Vec::new() }),
+        (None, Err(_)) => Err(unknown()),
+    }
+}
+
+fn probe(probe: &words::Probe) -> engine::Result<NamedProbe> {
+    let kind = match &probe.kind {
+        words::ProbeKind::Http(http) => Probe::Http(http_probe(http)?),
+        words::ProbeKind::Tcp(address) => Probe::Tcp(TcpProbe::new(address.host.clone(), address.port)),
+        words::ProbeKind::Exec(argv) => Probe::Exec(Exec::new(argv)),
+    };
+    Ok(NamedProbe { name: probe.name.clone(), probe: kind, settings: probe.settings.clone() })
+}
+
+fn http_probe(http: &words::HttpProbe) -> engine::Result<Http> {
+    let mut probe = Http::new(&format!("http://{}{}", http.host, http.path))?
+        .connecting_to(http.address.host.clone(), http.address.port);
+    for (name, value) in &http.headers {
+        probe = probe.header(name, value)?;
+    }
+    Ok(http.status.iter().fold(probe, |probe, range| probe.passing(range.clone())))
+}
+
+fn criu_options(plan: &words::CheckpointPlan) -> Options {
+    let criu = &plan.criu;
+    let texts = |paths: &[PathBuf]| paths.iter().map(|p: &PathBuf| text(p)).collect();
+    Options {
+        tcp: match plan.tcp {
+            words::Tcp::Established => Tcp::Established,
+            words::Tcp::Close => Tcp::Close,
+            words::Tcp::SkipInFlight => Tcp::SkipInFlight,
+        },
+        network_lock: match criu.network_lock {
+            Some(words::NetworkLock::Iptables) => Network::Iptables,
+            Some(words::NetworkLock::Nftables) => Network::Nftables,
+            Some(words::NetworkLock::Skip) | None => Network::Skip,
+        },
+        file_locks: criu.file_locks,
+        link_remap: criu.link_remap,
+        ghost_limit: criu.ghost_limit,
+        shell_job: criu.shell_job,
+        ext_unix_sk: criu.ext_unix_sk,
+        external: criu.external.clone(),
+        force_irmap: criu.force_irmap,
+        irmap_scan_paths: texts(&criu.irmap_scan_paths),
+        evasive_devices: criu.evasive_devices,
+        skip_mnt: texts(&criu.skip_mnt),
+        enable_fs: criu.enable_fs.clone(),
+        auto_ext_mnt: criu.auto_ext_mnt,
+        ext_sharing: criu.ext_sharing,
+        ext_masters: criu.ext_masters,
+        mntns_compat_mode: criu.mntns_compat_mode,
+        weak_sysctls: criu.weak_sysctls,
+        orphan_pts_master: criu.orphan_pts_master,
+        skip_file_rwx_check: criu.skip_file_rwx_check,
+        cgroup_dump_controller: criu.cgroup_dump_controller.clone(),
+        manage_cgroups_mode: criu.manage_cgroups_mode.map(cgroup_mode),
+        cpu_cap: cpu_cap(&criu.cpu_cap),
+        lsm_profile: criu.lsm_profile.clone(),
+        lsm_mount_context: criu.lsm_mount_context.clone(),
+        log_level: criu.log_level,
+    }
+}
+
+/// CRIU's numbers for its cgroup modes.
+fn cgroup_mode(mode: words::CgroupMode) -> i32 {
+    match mode {
+        words::CgroupMode::Ignore => 0,
+        words::CgroupMode::None => 1,
+        words::CgroupMode::Props => 2,
+        words::CgroupMode::Soft => 3,
+        words::CgroupMode::Full => 4,
+        words::CgroupMode::Strict => 5,
+    }
+}
+
+/// CRIU's bits for what of the processor must agree; none: CRIU's default.
+fn cpu_cap(caps: &[words::CpuCap]) -> Option<u32> {
+    let bit = |cap: &words::CpuCap| match cap {
+        words::CpuCap::None => 0,
+        words::CpuCap::Fpu => 1,
+        words::CpuCap::Cpu => 2,
+        words::CpuCap::Ins => 4,
+        words::CpuCap::All => 7,
+    };
+    (!caps.is_empty()).then(|| caps.iter().map(bit).fold(0, |all, b| all | b))
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}

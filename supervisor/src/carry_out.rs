@@ -1,0 +1,458 @@
+//! The only place where a decision becomes an effect.
+//!
+//! Each effect runs apart from the service's task and comes back to it as one message that bears the attempt of its
+//! command. What is meant is written to the journal before it is done. Start, restore, stop and the clearing up after
+//! them exclude each other; a kill first interrupts whichever of them is under way.
+
+mod checkpoint;
+mod commit;
+mod files;
+mod restore;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use engine::capture::PutBack;
+use engine::compat::{Host, Strictness};
+use engine::failpoint::fail_point;
+use engine::images::{ImageRecord, Store};
+use engine::journal::{Journal, Record};
+use engine::runtime::{Ended, Instance};
+use policies::id::{Attempt, ServiceName};
+use policies::image::ImageFacts;
+use policies::reclaim::Intent;
+use policies::service::{Command, Event, Exit, Failure, FailureKind};
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio_util::task::TaskTracker;
+
+use crate::assemble::Parts;
+use crate::events::{Events, plain};
+use crate::service::{Listing, Message};
+
+/// An effect that has ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// A start or restore; the instance if it worked.
+    Began {
+        /// Of the command.
+        attempt: Attempt,
+        /// The answer.
+        event: Event,
+        /// What runs now.
+        instance: Option<Instance>,
+    },
+    /// Any other.
+    Happened(Event),
+    /// The store was read.
+    Listed(Listing),
+}
+
+impl Outcome {
+    /// Whether it tells of the store's images.
+    pub(crate) const fn is_listing(&self) -> bool {
+        matches!(self, Self::Listed(_))
+    }
+}
+
+/// What all services of a node share.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    /// Its name.
+    pub(crate) name: String,
+    /// The images.
+    pub(crate) store: Store,
+    /// What was meant.
+    pub(crate) journal: Journal,
+    /// What happened.
+    pub(crate) events: Events,
+    /// This host, as images record it.
+    pub(crate) host: Host,
+    /// Commits take both processor and disk: one at a time.
+    pub(crate) commits: Arc<Semaphore>,
+    /// Folders of files that were moved aside for a restore.
+    pub(crate) aside: PathBuf,
+}
+
+/// The effects of one service.
+#[derive(Debug)]
+pub(crate) struct Actor {
+    shared: Arc<Shared>,
+    effects: TaskTracker,
+}
+
+/// Counts freezes, so that a probe knows whether one fell into its time.
+#[derive(Debug, Default)]
+pub(crate) struct Freezes {
+    begun: AtomicU64,
+    ended: AtomicU64,
+    over: Notify,
+}
+
+impl Freezes {
+    fn begin(&self) {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn end(&self) {
+        self.ended.fetch_add(1, Ordering::SeqCst);
+        self.over.notify_waiters();
+    }
+
+    /// Waits for the end of the next freeze.
+    pub(crate) async fn over(&self) {
+        self.over.notified().await;
+    }
+
+    /// A mark to compare with later.
+    pub(crate) fn mark(&self) -> u64 {
+        self.ended.load(Ordering::SeqCst)
+    }
+
+    /// Whether the service was, or may have been, frozen at some time since the mark.
+    pub(crate) fn any_since(&self, mark: u64) -> bool {
+        self.begun.load(Ordering::SeqCst) > mark
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    name: ServiceName,
+    node: Node,
+    parts: Mutex<Arc<Parts>>,
+    inbox: std::sync::OnceLock<mpsc::Sender<Message>>,
+    freezes: Arc<Freezes>,
+    /// Held by whatever changes what runs.
+    acting: tokio::sync::Mutex<()>,
+    instance: Mutex<Option<Instance>>,
+    /// Files put back for a restore that is not judged yet.
+    put_back: Mutex<Option<PutBack>>,
+    to_commit: Notify,
+    stopping: AtomicBool,
+}
+
+impl Actor {
+    /// For a service that does not run, or runs as this instance.
+    pub(crate) fn new(
+        name: ServiceName,
+        node: Node,
+        parts: Arc<Parts>,
+        instance: Option<Instance>,
+    ) -> Self {
+        let shared = Shared {
+            name,
+            node,
+            parts: Mutex::new(parts),
+            inbox: std::sync::OnceLock::new(),
+            freezes: Arc::default(),
+            acting: tokio::sync::Mutex::default(),
+            instance: Mutex::new(instance),
+            put_back: Mutex::default(),
+            to_commit: Notify::new(),
+            stopping: AtomicBool::new(false),
+        };
+        Self { shared: Arc::new(shared), effects: TaskTracker::new() }
+    }
+
+    /// Where answers go. Commits begin, too: an earlier supervisor may have left some to be done.
+    pub(crate) fn connect(&self, inbox: mpsc::Sender<Message>) {
+        if self.shared.inbox.set(inbox).is_ok() {
+            self.effects.spawn(commit::commit_on(Arc::clone(&self.shared)));
+            self.shared.to_commit.notify_one();
+        }
+    }
+
+    /// Begins an effect.
+    pub(crate) fn carry_out(&self, command: Command, paused: bool) {
+        let shared = Arc::clone(&self.shared);
+        self.effects.spawn(async move {
+            if let Some(outcome) = shared.perform(command, paused).await {
+                shared.report(outcome).await;
+            }
+        });
+    }
+
+    /// Watches a run to its end.
+    pub(crate) fn watch(&self, run: Attempt, instance: Instance) {
+        let shared = Arc::clone(&self.shared);
+        // Not counted among the effects: a service runs on when we stop.
+        tokio::spawn(async move {
+            let exit = match instance.ended().await {
+                Ok(ended) => exit(ended),
+                Err(error) => {
+                    tracing::error!(%error, service = %shared.name, "the service can no longer be watched");
+                    Exit::Unknown
+                }
+            };
+            shared.report(Outcome::Happened(Event::Exited { run, exit })).await;
+        });
+    }
+
+    /// Reads the store for the policy.
+    pub(crate) fn list_images(&self) {
+        let shared = Arc::clone(&self.shared);
+        self.effects.spawn(async move { shared.list().await });
+    }
+
+    /// A restore was judged good: what it replaced is not needed any more.
+    pub(crate) fn keep_files(&self) {
+        let shared = Arc::clone(&self.shared);
+        let put_back = lock(&shared.put_back).take();
+        if let Some(files) = put_back {
+            self.effects.spawn_blocking(move || {
+                if let Err(error) = files.keep() {
+                    tracing::warn!(%error, service = %shared.name, "files that a restore replaced could not be removed");
+                }
+            });
+        }
+    }
+
+    /// Takes the new configuration in.
+    pub(crate) fn reload(&self, parts: Arc<Parts>) {
+        *lock(&self.shared.parts) = parts;
+    }
+
+    /// Remembers over our own restart that policies are held.
+    pub(crate) fn note_paused(&self, paused: bool) {
+        let shared = Arc::clone(&self.shared);
+        self.effects.spawn_blocking(move || {
+            let record = shared.node.journal.read(&shared.name);
+            let written = match record {
+                Ok(Some(mut record)) => {
+                    record.paused = paused;
+                    shared.node.journal.write(&shared.name, &record)
+                }
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = written {
+                tracing::warn!(%error, service = %shared.name, "that policies are held could not be written down");
+            }
+        });
+    }
+
+    /// The main process as the host sees it.
+    pub(crate) fn pid(&self) -> Option<i32> {
+        lock(&self.shared.instance).as_ref().filter(|i| i.handle.is_alive()).map(|i| i.handle.pid)
+    }
+
+    /// What a probe asks about freezes.
+    pub(crate) fn freezes(&self) -> Arc<Freezes> {
+        Arc::clone(&self.shared.freezes)
+    }
+
+    /// Lets what is under way come to its end. What does not run any more is cleared from the host.
+    pub(crate) async fn settle(&self) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        self.shared.to_commit.notify_one();
+        self.effects.close();
+        self.effects.wait().await;
+        if self.pid().is_none()
+            && let Err(error) = self.shared.parts().runtime.remove().await
+        {
+            tracing::warn!(%error, service = %self.shared.name, "something of the service may be left on the host");
+        }
+    }
+}
+
+impl Shared {
+    async fn perform(self: &Arc<Self>, command: Command, paused: bool) -> Option<Outcome> {
+        match command {
+            Command::Start { attempt } => Some(self.start(attempt, paused).await),
+            Command::Restore { attempt, image } => Some(self.restore(attempt, image, paused).await),
+            Command::Checkpoint { attempt, timeout, .. } => {
+                Some(Outcome::Happened(self.checkpoint(attempt, timeout).await))
+            }
+            Command::Kill { attempt } => Some(Outcome::Happened(match self.kill(paused).await {
+                Ok(()) => Event::Killed { attempt },
+                Err(error) => Event::KillFailed { attempt, failure: failure(&error) },
+            })),
+            Command::Stop { attempt } => Some(Outcome::Happened(match self.stop(paused).await {
+                Ok(()) => Event::Stopped { attempt },
+                Err(error) => Event::StopFailed { attempt, failure: failure(&error) },
+            })),
+            Command::JudgeImage { image, verdict } => {
+                let store = self.node.store.clone();
+                let judged = blocking(move || store.set_verdict(&image, verdict)).await;
+                if let Err(error) = judged {
+                    tracing::warn!(%error, service = %self.name, "an image's verdict could not be stored");
+                }
+                None
+            }
+        }
+    }
+
+    async fn start(&self, attempt: Attempt, paused: bool) -> Outcome {
+        let _acting = self.acting.lock().await;
+        let runtime = Arc::clone(&self.parts().runtime);
+        let begun = async {
+            self.intend(Intent::Starting, None, None, paused).await?;
+            fail_point("start.intended");
+            self.note_baseline().await?;
+            let instance = runtime.start().await?;
+            fail_point("start.started");
+            self.runs(&instance, None, paused).await?;
+            Ok::<_, engine::Error>(instance)
+        };
+        match begun.await {
+            Ok(instance) => {
+                Outcome::Began { attempt, event: Event::Started { attempt }, instance: Some(instance) }
+            }
+            Err(error) => {
+                let event = Event::StartFailed { attempt, failure: failure(&error) };
+                Outcome::Began { attempt, event, instance: None }
+            }
+        }
+    }
+
+    /// Whatever is under way is ended with the service's processes; what is left of it is cleared after it has
+    /// let go.
+    async fn kill(&self, paused: bool) -> engine::Result<()> {
+        let runtime = Arc::clone(&self.parts().runtime);
+        if self.acting.try_lock().is_err() {
+            runtime.kill().await?;
+        }
+        let _acting = self.acting.lock().await;
+        self.intend(Intent::Recovering, None, None, paused).await?;
+        fail_point("kill.intended");
+        runtime.kill().await?;
+        fail_point("kill.killed");
+        *lock(&self.instance) = None;
+        self.undo_files().await
+    }
+
+    async fn stop(&self, paused: bool) -> engine::Result<()> {
+        let _acting = self.acting.lock().await;
+        let parts = self.parts();
+        self.intend(Intent::Stopping, None, self.instance(), paused).await?;
+        fail_point("stop.intended");
+        if let Some(instance) = self.instance() {
+            instance.signal(parts.stop_signal)?;
+            // Not in time, or not to be watched: the kill below is for both.
+            let _ = tokio::time::timeout(parts.policy.stop_timeout, instance.ended()).await;
+        }
+        parts.runtime.kill().await?;
+        *lock(&self.instance) = None;
+        parts.runtime.remove().await?;
+        self.undo_files().await?;
+        self.intend(Intent::Stopped, None, None, paused).await
+    }
+
+    /// Writes down what is about to be done.
+    async fn intend(
+        &self,
+        intent: Intent,
+        image: Option<String>,
+        instance: Option<Instance>,
+        paused: bool,
+    ) -> engine::Result<()> {
+        let mut record = Record::new(intent.to_string(), self.parts().kind().to_owned());
+        record.handle = instance.map(|i| i.handle);
+        record.image = image;
+        record.paused = paused;
+        let (journal, name) = (self.node.journal.clone(), self.name.clone());
+        blocking(move || journal.write(&name, &record)).await
+    }
+
+    async fn runs(
+        &self,
+        instance: &Instance,
+        image: Option<String>,
+        paused: bool,
+    ) -> engine::Result<()> {
+        *lock(&self.instance) = Some(instance.clone());
+        self.intend(Intent::Running, image, Some(instance.clone()), paused).await
+    }
+
+    /// A restore that was not judged good: the files are as before it.
+    async fn undo_files(&self) -> engine::Result<()> {
+        let put_back = lock(&self.put_back).take();
+        match put_back {
+            Some(files) => blocking(move || files.undo()).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn list(&self) {
+        let (store, name, host) = (self.node.store.clone(), self.name.clone(), self.node.host.clone());
+        let listed = blocking(move || Ok(facts(store.list(&name)?, &host))).await;
+        match listed {
+            Ok(images) => self.report(Outcome::Listed(images)).await,
+            Err(error) => {
+                self.node.events.record(plain(Some(self.name.as_str()), "store-failed", error.to_string()));
+                // The policy goes on with what it knows.
+                self.report(Outcome::Listed(Vec::new())).await;
+            }
+        }
+    }
+
+    async fn report(&self, outcome: Outcome) {
+        if let Some(inbox) = self.inbox.get() {
+            // A task that has ended has no use for it.
+            let _ = inbox.send(Message::Effect(Box::new(outcome))).await;
+        }
+    }
+
+    fn parts(&self) -> Arc<Parts> {
+        Arc::clone(&lock(&self.parts))
+    }
+
+    fn instance(&self) -> Option<Instance> {
+        lock(&self.instance).clone()
+    }
+}
+
+/// What the policy is to know of images, judged for this host.
+pub(crate) fn facts(records: Vec<ImageRecord>, host: &Host) -> Vec<ImageFacts> {
+    let judged = |record: ImageRecord| {
+        let mut facts = record.facts;
+        facts.incompatible = record.about.and_then(|about| incompatible(&about.host, host));
+        facts
+    };
+    records.into_iter().map(judged).collect()
+}
+
+/// Why an image of that host does not suit this one.
+pub(crate) fn incompatible(image: &Host, here: &Host) -> Option<String> {
+    let reasons = engine::compat::check(image, here, Strictness::Enforced).err()?;
+    Some(reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+}
+
+/// An error in the policies' words.
+pub(crate) fn failure(error: &engine::Error) -> Failure {
+    let kind = match error {
+        engine::Error::Unavailable(_) => FailureKind::Unavailable,
+        engine::Error::Refused(_) => FailureKind::Refused,
+        engine::Error::Corrupt(_) => FailureKind::Corrupt,
+        engine::Error::Fenced(_) => FailureKind::Fenced,
+        engine::Error::Invalid(_) => FailureKind::Invalid,
+        engine::Error::Internal(_) => FailureKind::Internal,
+    };
+    Failure::new(kind, error.to_string())
+}
+
+/// A raw wait status in the policies' words.
+pub(crate) fn exit(ended: Ended) -> Exit {
+    match ended.status {
+        Some(status) if libc::WIFEXITED(status) => Exit::Code(libc::WEXITSTATUS(status)),
+        Some(status) if libc::WIFSIGNALED(status) => match libc::WTERMSIG(status) {
+            libc::SIGKILL if ended.out_of_memory => Exit::OutOfMemory,
+            signal => Exit::Signal(signal),
+        },
+        Some(_) | None => Exit::Unknown,
+    }
+}
+
+/// Work that may take as long as a disk takes.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> engine::Result<T> + Send + 'static,
+) -> engine::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| {
+        Err(engine::Error::Internal(engine::error::Report::new("carry out an effect").because(panic)))
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is kept behind these is replaced as a whole, so a panic elsewhere cannot have torn it.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,108 @@
+//! Making hot images durable, one after the other, the newest first: an older one that waits when a newer one is
+//! durable is not worth the disk any more.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use engine::images::Store;
+use policies::id::ImageId;
+use policies::time::WallTime;
+
+use super::{Shared, blocking, facts};
+use crate::events::plain;
+
+/// Commits whatever waits, whenever told that something may wait, until the service's task settles.
+pub(super) async fn commit_on(shared: Arc<Shared>) {
+    loop {
+        shared.to_commit.notified().await;
+        while let Some((newest, older)) = waiting(&shared).await {
+            if !commit(&shared, newest, older).await {
+                break;
+            }
+        }
+        if shared.stopping.load(Ordering::SeqCst) {
+            return;
+        }
+    }
+}
+
+/// The newest image that is not durable, and those behind it.
+async fn waiting(shared: &Arc<Shared>) -> Option<(ImageId, Vec<ImageId>)> {
+    let (store, name) = (shared.node.store.clone(), shared.name.clone());
+    let uncommitted = blocking(move || store.uncommitted()).await.unwrap_or_default();
+    let mut own: Vec<ImageId> = uncommitted.into_iter().filter(|(s, _)| *s == name).map(|(_, id)| id).collect();
+    let newest = own.pop()?;
+    Some((newest, own))
+}
+
+/// Whether it is worth going on.
+async fn commit(shared: &Arc<Shared>, id: ImageId, older: Vec<ImageId>) -> bool {
+    let Ok(_turn) = shared.node.commits.acquire().await else { return false };
+    let (store, image) = (shared.node.store.clone(), id.clone());
+    let begun = std::time::Instant::now();
+    let committed = blocking(move || {
+        let never = AtomicBool::new(false);
+        match store.commit(&image, &never) {
+            Err(engine::Error::Unavailable(_)) => {
+                // Room may be made by what retention would delete anyway.
+                store.commit(&image, &never)
+            }
+            other => other,
+        }
+    })
+    .await;
+    let name = shared.name.as_str();
+    let worked = committed.is_ok();
+    match committed {
+        Ok(manifest) => {
+            let text = format!(
+                "image {id} is durable ({:.1} MiB of {:.1} MiB)",
+                mebibytes(manifest.sizes.stored),
+                mebibytes(manifest.sizes.raw)
+            );
+            let mut record = plain(Some(name), "image-durable", text);
+            record.image = Some(id.to_string());
+            record.took_ms = Some(begun.elapsed().as_secs_f64() * 1e3);
+            shared.node.events.record(record);
+            tidy(shared, older).await;
+        }
+        Err(error) => {
+            let text = format!("image {id} is hot only: {error}");
+            shared.node.events.record(plain(Some(name), "commit-failed", text));
+        }
+    }
+    shared.list().await;
+    worked
+}
+
+/// Removes what the plan of retention names, and hot images that were overtaken.
+async fn tidy(shared: &Arc<Shared>, overtaken: Vec<ImageId>) {
+    let (store, name, host) = (shared.node.store.clone(), shared.name.clone(), shared.node.host.clone());
+    let retention = shared.parts().retention.clone();
+    let removed = blocking(move || {
+        let images = facts(store.list(&name)?, &host);
+        let kept = |id: &ImageId| images.iter().any(|i| i.id == *id && (i.pinned || i.durable));
+        let mut ids: Vec<ImageId> = overtaken.into_iter().filter(|id| !kept(id)).collect();
+        ids.extend(policies::retention::plan(&images, &BTreeSet::new(), now(), &retention, needed(&store)));
+        store.remove(&ids)
+    });
+    if let Err(error) = removed.await {
+        shared.node.events.record(plain(Some(shared.name.as_str()), "prune-failed", error.to_string()));
+    }
+}
+
+/// Bytes that are lacking to what is to stay free.
+fn needed(store: &Store) -> u64 {
+    store.free_space().map_or(0, |free| store.settings().min_free.saturating_sub(free))
+}
+
+fn now() -> WallTime {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    WallTime::from_unix_nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}

@@ -1,0 +1,129 @@
+//! The files that belong to a service's images: which, where, and when they are captured and put back.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use engine::capture::{
+    self, Baseline, Captured, Index, Parent, Preparation, PutBack, Timestamp, Tree, mapped_writable,
+};
+use engine::checkpoint::WhileFrozen;
+use engine::freeze::Cgroup;
+use engine::images::Prepared;
+
+use super::{Shared, blocking, lock};
+use crate::assemble::Parts;
+
+/// The name of the container's own root among the trees.
+const ROOT: &str = "rootfs";
+
+/// A capture that is ready to be done under the freeze.
+pub(super) struct Ready {
+    preparation: Option<Preparation>,
+    members: Cgroup,
+    /// Keeps the image before this one in place, whose contents may be taken over.
+    parent: Option<Prepared>,
+}
+
+/// Where a capture under the freeze leaves what it has.
+pub(super) type Slot = Arc<Mutex<Option<Captured>>>;
+
+impl Ready {
+    /// Opens everything, and copies ahead what can be, while the service still runs.
+    pub(super) async fn open(shared: &Arc<Shared>, out_dir: &Path, members: Cgroup) -> engine::Result<Self> {
+        let parts = shared.parts();
+        let baseline = shared.baseline(&parts).await?;
+        let trees = trees(&parts, baseline);
+        if trees.is_empty() {
+            return Ok(Self { preparation: None, members, parent: None });
+        }
+        let (store, name, out_dir) = (shared.node.store.clone(), shared.name.clone(), out_dir.to_owned());
+        blocking(move || {
+            let parent = store.newest_hot(&name)?;
+            let index = parent.as_ref().and_then(|p| Index::read(p.files_dir()).ok());
+            let recalled = match (&parent, &index) {
+                (Some(parent), Some(index)) => Some(Parent { index, blobs_dir: parent.files_dir() }),
+                _ => None,
+            };
+            let mut preparation = Preparation::open(&trees, recalled, &out_dir)?;
+            preparation.copy_ahead(&mapped(&members))?;
+            Ok(Self { preparation: Some(preparation), members, parent })
+        })
+        .await
+    }
+
+    /// What is to be done under the freeze, and where it will be found afterwards.
+    pub(super) fn split(self) -> (WhileFrozen, Slot, Option<Prepared>) {
+        let slot = Slot::default();
+        let Self { preparation, members, parent } = self;
+        let found = Arc::clone(&slot);
+        let capture = move || {
+            if let Some(preparation) = preparation {
+                *lock(&found) = Some(preparation.capture(&mapped(&members))?);
+            }
+            Ok(())
+        };
+        (Box::new(capture), slot, parent)
+    }
+}
+
+impl Shared {
+    /// When the container's root was as it came: what has not been touched since need not be copied.
+    async fn baseline(&self, parts: &Parts) -> engine::Result<Option<Timestamp>> {
+        if !parts.rootfs || parts.runtime.features().root_folder.is_none() {
+            return Ok(None);
+        }
+        let (journal, name) = (self.node.journal.clone(), self.name.clone());
+        blocking(move || journal.baseline(&name, Timestamp::now)).await.map(Some)
+    }
+
+    /// To be called before the first start: what is in the container's root by then is its base.
+    pub(super) async fn note_baseline(&self) -> engine::Result<()> {
+        self.baseline(&self.parts()).await.map(drop)
+    }
+}
+
+/// Brings the files to the image's instant, if it has any.
+pub(super) fn put_back(
+    parts: &Parts,
+    prepared: &Prepared,
+    aside: &Path,
+) -> engine::Result<Option<PutBack>> {
+    if !prepared.files_dir().join(capture::INDEX_NAME).exists() {
+        return Ok(None);
+    }
+    let index = Index::read(prepared.files_dir())?;
+    let trees = trees(parts, None);
+    match capture::put_back(&index, prepared.files_dir(), &trees, aside) {
+        Ok(put_back) => Ok(Some(put_back)),
+        Err(error) => {
+            // Not half the image's files and half the present ones.
+            capture::undo_pending(aside)?;
+            Err(error)
+        }
+    }
+}
+
+fn trees(parts: &Parts, baseline: Option<Timestamp>) -> Vec<Tree> {
+    let mut trees: Vec<Tree> = parts
+        .volumes
+        .iter()
+        .map(|path| Tree {
+            name: path.display().to_string(),
+            path: path.clone(),
+            exclude: Vec::new(),
+            base: None,
+        })
+        .collect();
+    if let (true, Some(root)) = (parts.rootfs, parts.runtime.features().root_folder) {
+        let base = baseline.map(|taken_at| Baseline { taken_at });
+        trees.push(Tree { name: ROOT.to_owned(), path: root, exclude: Vec::new(), base });
+    }
+    trees
+}
+
+/// Files that the service may write to without any trace in their time stamps.
+fn mapped(members: &Cgroup) -> HashSet<u64> {
+    // A member that ends while it is looked at maps nothing any more.
+    members.members().into_iter().filter_map(|pid| mapped_writable(pid).ok()).flatten().collect()
+}

@@ -1,0 +1,171 @@
+//! The daemon: put together, run, reload, stop.
+//!
+//! ```text
+//! lock -> CRIU, store, journal -> each service: reclaim, task -> API, READY=1
+//!      -> [signals | the file changed | watchdog] -> every task idle -> gone; services run on
+//! ```
+
+mod reload;
+mod start;
+mod stand_in;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::Config;
+use engine::lock::Lock;
+use policies::id::ServiceName;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::assemble::Ground;
+use crate::carry_out::Node;
+use crate::control::Control;
+use crate::events::plain;
+use crate::service::Message;
+use crate::signals::{Asked, Signals};
+use crate::status::NodeStatus;
+
+/// What `supervisor run` was given.
+#[derive(Debug, Clone)]
+pub(crate) struct RunOptions {
+    /// The configuration file.
+    pub(crate) config: PathBuf,
+}
+
+/// Beyond the longest checkpoint: what else may take time when stopping.
+const STOP_GRACE: Duration = Duration::from_secs(20);
+
+/// A running daemon.
+struct Daemon {
+    options: RunOptions,
+    config: Config,
+    ground: Ground,
+    node: Node,
+    control: Control,
+    status: watch::Sender<NodeStatus>,
+    tasks: Vec<(ServiceName, JoinHandle<()>)>,
+    stop: CancellationToken,
+    _lock: Lock,
+}
+
+/// Runs until told to stop.
+pub(crate) async fn run(options: RunOptions) -> anyhow::Result<()> {
+    let mut signals = Signals::listen()?;
+    let mut daemon = start::start(options).await?;
+    daemon.start_services().await;
+    let api = tokio::spawn(crate::api::serve(
+        daemon.control.clone(),
+        daemon.config.api.socket.clone(),
+        daemon.stop.child_token(),
+    ));
+    let mut file = reload::Watcher::start(&daemon.options.config);
+    notify(&[sd_notify::NotifyState::Ready]);
+    daemon.node.events.record(plain(None, "node-started", "the supervisor runs"));
+    let mut watchdog = watchdog();
+    loop {
+        daemon.say_status().await;
+        tokio::select! {
+            asked = signals.next() => match asked {
+                Asked::Stop => break,
+                Asked::Reload => daemon.reload().await,
+            },
+            () = file.changed() => daemon.reload().await,
+            () = tick(&mut watchdog) => notify(&[sd_notify::NotifyState::Watchdog]),
+        }
+    }
+    daemon.stop_all().await;
+    // It ends with the token.
+    let _ = tokio::time::timeout(Duration::from_secs(2), api).await;
+    Ok(())
+}
+
+impl Daemon {
+    /// Every service's task, in the order of the names; those that depend on others wait by themselves.
+    async fn start_services(&mut self) {
+        let services: Vec<_> = self.config.services.keys().cloned().collect();
+        for name in services {
+            self.start_service(&name).await;
+        }
+        self.forget_the_rest().await;
+    }
+
+    async fn start_service(&mut self, name: &ServiceName) {
+        let Some(service) = self.config.services.get(name) else { return };
+        let started = match self.ground.parts(name, service).map(Arc::new) {
+            Ok(parts) => start::service(&self.node, &self.control, name, parts).await,
+            Err(error) => Err(error),
+        };
+        let (entry, task) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                self.node.events.record(plain(Some(name.as_str()), "start-failed", error.to_string()));
+                stand_in::spawn(name, &error.to_string())
+            }
+        };
+        self.control.insert(name.clone(), entry).await;
+        self.tasks.retain(|(other, _)| other != name);
+        self.tasks.push((name.clone(), task));
+    }
+
+    /// Services that were taken out of the file while no supervisor ran.
+    async fn forget_the_rest(&self) {
+        let known = self.node.journal.services().unwrap_or_default();
+        for name in known.into_iter().filter(|n| !self.config.services.contains_key(n)) {
+            let Ok(Some(record)) = self.node.journal.read(&name) else { continue };
+            if let Some(handle) = record.handle.filter(engine::runtime::Handle::is_alive) {
+                let text = format!(
+                    "runs (pid {}) but is not in the configuration any more; it is left alone",
+                    handle.pid
+                );
+                self.node.events.record(plain(Some(name.as_str()), "not-configured", text));
+            }
+        }
+    }
+
+    async fn say_status(&self) {
+        let services = self.control.status().await.services;
+        let running = services.iter().filter(|s| s.state == "running").count();
+        let text = format!("{running} of {} services run", services.len());
+        notify(&[sd_notify::NotifyState::Status(&text)]);
+    }
+
+    /// Lets what is under way come to its end. Services run on.
+    async fn stop_all(&mut self) {
+        notify(&[sd_notify::NotifyState::Stopping]);
+        self.node.events.record(plain(None, "node-stopping", "the supervisor stops; services run on"));
+        for (_, entry) in self.control.entries().await {
+            // A task that has ended has nothing to stop.
+            let _ = entry.inbox.send(Message::Shutdown).await;
+        }
+        let longest = self.config.services.values().map(|s| s.policy.cadence.timeout).max().unwrap_or_default();
+        let deadline = tokio::time::Instant::now() + longest + STOP_GRACE;
+        for (name, task) in self.tasks.drain(..) {
+            if tokio::time::timeout_at(deadline, task).await.is_err() {
+                tracing::warn!(service = %name, "did not come to rest in time");
+            }
+        }
+        self.stop.cancel();
+    }
+}
+
+/// systemd may not be there; then nobody hears it.
+fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "systemd could not be told");
+    }
+}
+
+fn watchdog() -> Option<tokio::time::Interval> {
+    let limit = sd_notify::watchdog_enabled()?;
+    Some(tokio::time::interval(limit / 2))
+}
+
+async fn tick(watchdog: &mut Option<tokio::time::Interval>) {
+    match watchdog {
+        Some(interval) => drop(interval.tick().await),
+        None => std::future::pending().await,
+    }
+}

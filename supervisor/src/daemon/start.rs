@@ -1,0 +1,196 @@
+//! Putting the daemon together, and one service's task.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use config::Config;
+use engine::compat::Host;
+use engine::criu::Criu;
+use engine::freeze::Hierarchies;
+use engine::images::{Store, Swept};
+use engine::journal::Journal;
+use engine::lock::Lock;
+use engine::process::command::Command;
+use policies::id::ServiceName;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{Daemon, RunOptions};
+use crate::assemble::{Ground, Parts, store};
+use crate::carry_out::{Actor, Node};
+use crate::control::{Control, Entry};
+use crate::events::{Events, plain};
+use crate::reclaim::reclaim;
+use crate::service::{self, Beginning, Message};
+use crate::status::NodeStatus;
+
+/// Commits at the same time: each takes a core and the disk.
+const COMMITS: usize = 1;
+
+/// Reads the file; what is wrong with it is said as it is.
+pub(super) fn read_config(path: &Path) -> anyhow::Result<Config> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("read the configuration {}", path.display()))?;
+    let env = |name: &str| std::env::var(name).ok();
+    Config::parse(&text, &path.display().to_string(), &env).map_err(anyhow::Error::from)
+}
+
+/// Everything but the services.
+pub(super) async fn start(options: RunOptions) -> anyhow::Result<Daemon> {
+    let config = read_config(&options.config)?;
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    engine::durable::create_dir_all(&config.node.state_dir)?;
+    engine::durable::create_dir_all(&config.node.run_dir)?;
+    let lock = Lock::take(&config.node.state_dir)?;
+    let ground = ground(&config).await?;
+    let (store, swept) = Store::open(store(&config.store, hot_folder(&config)))?;
+    let events = Events::open(&config.node.state_dir.join("events.log"))?;
+    tell_swept(&events, &swept);
+    let node = Node {
+        name: ground.node.clone(),
+        store: store.clone(),
+        journal: Journal::open(config.node.state_dir.join("services"))?,
+        events: events.clone(),
+        host: Host::probe(ground.criu.version())?,
+        commits: Arc::new(Semaphore::new(COMMITS)),
+        aside: config.node.state_dir.join("aside"),
+    };
+    engine::durable::create_dir_all(&node.aside)?;
+    let (status, published) = watch::channel(node_status(&options, &ground));
+    Ok(Daemon {
+        options,
+        config,
+        ground,
+        node,
+        control: Control::new(published, store, events),
+        status,
+        tasks: Vec::new(),
+        stop: CancellationToken::new(),
+        _lock: lock,
+    })
+}
+
+/// Starts one service's task: takes it back, brings it back, or starts it.
+pub(super) async fn service(
+    node: &Node,
+    control: &Control,
+    name: &ServiceName,
+    parts: Arc<Parts>,
+) -> engine::Result<(Entry, JoinHandle<()>)> {
+    let reclaimed = reclaim(node, name, &parts).await?;
+    let waits = matches!(reclaimed.beginning, Beginning::Start) && !parts.depends_on.is_empty();
+    let actor = Actor::new(name.clone(), node.clone(), Arc::clone(&parts), reclaimed.instance);
+    let events = node.events.clone();
+    let depends_on = parts.depends_on.clone();
+    let (entry, task) =
+        service::spawn(name.clone(), parts, actor, events, reclaimed.beginning, reclaimed.paused);
+    if waits {
+        tokio::spawn(wait_for(control.clone(), depends_on, entry.inbox.clone()));
+    }
+    Ok((entry, task))
+}
+
+/// Tells a task which of the services it depends on are not there yet, until all are.
+async fn wait_for(
+    control: Control,
+    depends_on: Vec<ServiceName>,
+    inbox: tokio::sync::mpsc::Sender<Message>,
+) {
+    let mut told = None;
+    loop {
+        let entries = control.entries().await;
+        let there = |name: &ServiceName| {
+            entries.iter().any(|(n, e)| n == name && e.status.borrow().ready && e.status.borrow().state == "running")
+        };
+        let missing: Vec<String> =
+            depends_on.iter().filter(|n| !there(n)).map(ToString::to_string).collect();
+        let done = missing.is_empty();
+        if told.as_ref() != Some(&missing) && inbox.send(Message::WaitingFor(missing.clone())).await.is_err() {
+            return;
+        }
+        if done {
+            return;
+        }
+        told = Some(missing);
+        // A service's status may be replaced as a whole by a reload, so it is looked at anew rather than subscribed to.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn ground(config: &Config) -> anyhow::Result<Ground> {
+    let run_dir = config.node.run_dir.clone();
+    let program = PathBuf::from(std::env::var("SUPERVISOR_CRIU").unwrap_or_else(|_| "criu".to_owned()));
+    let criu = match Criu::find(&program, &run_dir).await {
+        Ok(criu) => criu,
+        Err(error) => {
+            tracing::error!(%error, "services can only be started cold");
+            Criu::absent(&program, &error)
+        }
+    };
+    let node = match &config.node.name {
+        Some(name) => name.clone(),
+        None => nix::unistd::gethostname()?.to_string_lossy().into_owned(),
+    };
+    Ok(Ground {
+        node,
+        state_dir: config.node.state_dir.clone(),
+        run_dir,
+        program: std::env::current_exe().context("find our own binary")?,
+        criu: Arc::new(criu),
+        hierarchies: Hierarchies::find()?,
+        runc: runc().await,
+    })
+}
+
+async fn runc() -> Option<(PathBuf, String)> {
+    let output = Command::new(vec!["runc".to_owned(), "--version".to_owned()]).run().await.ok()?;
+    let version = output.stdout.lines().find_map(|l| l.strip_prefix("runc version "))?.trim().to_owned();
+    let path = std::env::var_os("PATH")?;
+    let program = std::env::split_paths(&path).map(|p| p.join("runc")).find(|p| p.is_file())?;
+    Some((program, version))
+}
+
+/// Where hot images lie: in memory, if there is a tmpfs for it; a state folder has its own.
+fn hot_folder(config: &Config) -> Option<PathBuf> {
+    if config.store.hot == config::Hot::Disk {
+        return None;
+    }
+    let shm = Path::new("/dev/shm");
+    let is_memory = nix::sys::statfs::statfs(shm)
+        .is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC);
+    if !is_memory {
+        tracing::warn!("/dev/shm is no tmpfs: hot images are kept on disk, and restores will be slower");
+        return None;
+    }
+    let state = config.node.state_dir.display().to_string();
+    let mark: String = state.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    Some(shm.join(format!("supervisor{mark}")))
+}
+
+fn tell_swept(events: &Events, swept: &Swept) {
+    if *swept != Swept::default() {
+        let text = format!(
+            "cleared after an earlier supervisor: {} half-written images, {} half-removed, {} hot copies, {} folders of files, {} marks",
+            swept.staging, swept.trash, swept.hot, swept.files, swept.marks
+        );
+        events.record(plain(None, "swept", text));
+    }
+}
+
+fn node_status(options: &RunOptions, ground: &Ground) -> NodeStatus {
+    NodeStatus {
+        node: ground.node.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        criu: ground.criu.describe(),
+        started_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+        config_file: options.config.display().to_string(),
+        config_error: None,
+        services: Vec::new(),
+    }
+}

@@ -1,0 +1,113 @@
+//! Probing a run: one task a probe, results to the service's task.
+//!
+//! A run that is young is asked in quick succession until it answers well for the first time, since the time until then is
+//! part of every recovery. Failures count only at the probe's own interval.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use policies::id::Attempt;
+use policies::service::Event;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::assemble::NamedProbe;
+use crate::carry_out::Freezes;
+use crate::service::Message;
+
+/// The first pause between quick attempts; it doubles.
+const QUICK_INITIAL: Duration = Duration::from_millis(2);
+/// The longest pause between quick attempts.
+const QUICK_MAX: Duration = Duration::from_millis(100);
+
+/// The probes of one run; dropped, they end.
+#[derive(Debug)]
+pub(crate) struct Probing {
+    _until_dropped: DropGuard,
+}
+
+impl Probing {
+    /// Begins to probe.
+    pub(crate) fn start(
+        run: Attempt,
+        probes: &[NamedProbe],
+        freezes: Arc<Freezes>,
+        inbox: &mpsc::Sender<Message>,
+    ) -> Self {
+        let token = CancellationToken::new();
+        for (place, probe) in probes.iter().enumerate() {
+            let prober = Prober {
+                run,
+                place,
+                probe: probe.clone(),
+                freezes: Arc::clone(&freezes),
+                inbox: inbox.clone(),
+            };
+            let token = token.clone();
+            // A probe that is dropped half-way cleans up after itself.
+            tokio::spawn(async move { token.run_until_cancelled(prober.probe_on()).await });
+        }
+        Self { _until_dropped: token.drop_guard() }
+    }
+}
+
+struct Prober {
+    run: Attempt,
+    place: usize,
+    probe: NamedProbe,
+    freezes: Arc<Freezes>,
+    inbox: mpsc::Sender<Message>,
+}
+
+struct Result {
+    passed: bool,
+    overlapped_freeze: bool,
+}
+
+impl Prober {
+    async fn probe_on(self) {
+        let mut due = Instant::now() + self.probe.settings.interval;
+        let mut result = self.until_first_pass(due).await;
+        loop {
+            if !self.report(result).await {
+                return;
+            }
+            // An image is judged by the first answer after its freeze: that should not take a whole interval.
+            tokio::select! {
+                () = tokio::time::sleep_until(due) => {}
+                () = self.freezes.over() => {}
+            }
+            due = Instant::now() + self.probe.settings.interval;
+            result = self.once().await;
+        }
+    }
+
+    /// The first good answer, or the last bad one when the first interval is over.
+    async fn until_first_pass(&self, until: Instant) -> Result {
+        let mut pause = QUICK_INITIAL;
+        loop {
+            let result = self.once().await;
+            if result.passed || Instant::now() + pause >= until {
+                return result;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(QUICK_MAX);
+        }
+    }
+
+    async fn once(&self) -> Result {
+        let mark = self.freezes.mark();
+        let outcome = self.probe.probe.run(self.probe.settings.timeout).await;
+        if !outcome.passed {
+            tracing::debug!(probe = self.probe.name, detail = outcome.detail, "a probe failed");
+        }
+        Result { passed: outcome.passed, overlapped_freeze: self.freezes.any_since(mark) }
+    }
+
+    async fn report(&self, result: Result) -> bool {
+        let Result { passed, overlapped_freeze } = result;
+        let event = Event::ProbeFinished { run: self.run, probe: self.place, passed, overlapped_freeze };
+        self.inbox.send(Message::Event(event)).await.is_ok()
+    }
+}

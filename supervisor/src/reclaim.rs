@@ -1,0 +1,113 @@
+//! After our own restart: what was meant, what is there, and what `policies::reclaim` makes of the two.
+
+use engine::capture::{self, Pending};
+use engine::freeze::Cgroup;
+use engine::journal::Record;
+use engine::runtime::Instance;
+use policies::id::ServiceName;
+use policies::reclaim::{Found, Intent, Plan, Then, plan};
+
+use crate::assemble::Parts;
+use crate::carry_out::Node;
+use crate::events::plain;
+use crate::service::Beginning;
+
+/// How a service's task begins.
+pub(crate) struct Reclaimed {
+    /// With what.
+    pub(crate) beginning: Beginning,
+    /// What runs already.
+    pub(crate) instance: Option<Instance>,
+    /// Whether policies were held.
+    pub(crate) paused: bool,
+}
+
+/// Looks, decides, thaws and kills.
+pub(crate) async fn reclaim(node: &Node, name: &ServiceName, parts: &Parts) -> engine::Result<Reclaimed> {
+    let record = match node.journal.read(name) {
+        Ok(Some(record)) => record,
+        Ok(None) => return Ok(fresh()),
+        Err(error) => {
+            // Not to be guessed at: end what there is, bring back what can be.
+            node.events.record(plain(Some(name.as_str()), "journal-damaged", error.to_string()));
+            parts.runtime.kill().await?;
+            return Ok(Reclaimed { beginning: Beginning::FoundDead(None), instance: None, paused: false });
+        }
+    };
+    let intent: Intent = record.intent.parse().unwrap_or(Intent::Recovering);
+    let (found, instance) = look(&record, intent, parts).await?;
+    let plan = plan(intent, found, parts.policy.restart_policy);
+    tell(node, name, intent, found, plan);
+    settle_files(node, name, plan).await?;
+    if plan.thaw && let Some(handle) = &record.handle {
+        handle.cgroup.thaw()?;
+    }
+    if plan.kill {
+        parts.runtime.kill().await?;
+    }
+    let beginning = match (plan.then, instance.clone()) {
+        (Then::Adopt, Some(instance)) => Beginning::Adopted(instance),
+        (Then::Adopt | Then::Recover, _) => Beginning::FoundDead(None),
+        (Then::StartFresh, _) => Beginning::Start,
+        (Then::StayStopped, _) => Beginning::Stopped,
+    };
+    let instance = instance.filter(|_| matches!(beginning, Beginning::Adopted(_)));
+    Ok(Reclaimed { beginning, instance, paused: record.paused })
+}
+
+fn fresh() -> Reclaimed {
+    Reclaimed { beginning: Beginning::Start, instance: None, paused: false }
+}
+
+async fn look(
+    record: &Record,
+    intent: Intent,
+    parts: &Parts,
+) -> engine::Result<(Found, Option<Instance>)> {
+    let Some(handle) = &record.handle else {
+        // Whatever a start or restore that was cut off has left must go; the kill looks for itself.
+        let cut_off = matches!(intent, Intent::Starting | Intent::Restoring | Intent::Recovering);
+        return Ok((if cut_off { Found::HalfRestored } else { Found::Absent }, None));
+    };
+    if record.runtime != parts.kind() {
+        // Configured otherwise meanwhile: what ran under the former runtime cannot be taken back by this one.
+        handle.cgroup.kill(std::time::Duration::from_secs(10))?;
+        return Ok((Found::Absent, None));
+    }
+    let frozen = is_frozen(&handle.cgroup);
+    match parts.runtime.attach(handle).await? {
+        Some(instance) if frozen => Ok((Found::Frozen, Some(instance))),
+        Some(instance) => Ok((Found::Alive, Some(instance))),
+        None => Ok((Found::Dead, None)),
+    }
+}
+
+fn is_frozen(cgroup: &Cgroup) -> bool {
+    !cgroup.members().is_empty() && cgroup.is_freezing()
+}
+
+/// A restore was cut off before it was judged: files go back with it, unless the service is taken back as it is.
+async fn settle_files(node: &Node, name: &ServiceName, plan: Plan) -> engine::Result<()> {
+    let aside = node.aside.join(name.as_str());
+    let settle = move || match (capture::pending(&aside)?, plan.then) {
+        (Pending::Nothing, _) => Ok(()),
+        (Pending::Kept, _) | (Pending::Undecided, Then::Adopt) => capture::keep_pending(&aside),
+        (Pending::Undecided, Then::Recover | Then::StartFresh | Then::StayStopped) => {
+            capture::undo_pending(&aside)
+        }
+    };
+    tokio::task::spawn_blocking(settle).await.unwrap_or_else(|panic| {
+        Err(engine::Error::Internal(engine::error::Report::new("settle files").because(panic)))
+    })
+}
+
+fn tell(node: &Node, name: &ServiceName, intent: Intent, found: Found, plan: Plan) {
+    let mut text = format!("was {intent}, found {found}: {}", plan.then);
+    if plan.thaw {
+        text.push_str(", thawed");
+    }
+    if plan.kill {
+        text.push_str(", remains killed");
+    }
+    node.events.record(plain(Some(name.as_str()), "reclaimed", text));
+}
