@@ -11,6 +11,7 @@ pub mod durable;
 pub mod error;
 pub mod failpoint;
 pub mod freeze;
+pub mod host;
 pub mod images;
 pub mod probe;
 pub mod journal;

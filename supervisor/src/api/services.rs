@@ -1,0 +1,89 @@
+//! Requests to one service: `POST /v1/services/{name}/{action}`.
+//!
+//! It refuses to wait longer than an hour; what takes longer goes on by itself and is seen in the events.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+
+use super::Api;
+use super::answer::Failure;
+use crate::status::{Action, Answer};
+
+/// Longest wait for an answer, in seconds.
+const WAIT_SECONDS_MAX: f64 = 3600.0;
+
+/// The body of a request; it may be left out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ActionBody {
+    /// How long to wait for the end of it.
+    pub(crate) wait_seconds: f64,
+    /// Which image to restore.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) image: Option<String>,
+}
+
+impl Default for ActionBody {
+    fn default() -> Self {
+        Self { wait_seconds: 60.0, image: None }
+    }
+}
+
+/// Passes a request on and waits for its end.
+pub(super) async fn act(
+    State(api): State<Api>,
+    Path((name, action)): Path<(String, String)>,
+    body: Bytes,
+) -> Result<Response, Failure> {
+    let body = parse(&body)?;
+    let limit = wait(body.wait_seconds)?;
+    let action = to_action(&action, body.image)?;
+    let answer = api.control.ask(&name, action, limit).await;
+    let answer = answer.map_err(|unknown| Failure::absent(unknown.to_string()))?;
+    Ok((status_of(&answer), Json(answer)).into_response())
+}
+
+fn parse(body: &[u8]) -> Result<ActionBody, Failure> {
+    if body.is_empty() {
+        return Ok(ActionBody::default());
+    }
+    serde_json::from_slice(body).map_err(|e| Failure::bad(format!("the body is not understood: {e}")))
+}
+
+fn wait(seconds: f64) -> Result<Duration, Failure> {
+    if (0.0..=WAIT_SECONDS_MAX).contains(&seconds) {
+        return Ok(Duration::from_secs_f64(seconds));
+    }
+    Err(Failure::bad(format!("wait_seconds is not between 0 and {WAIT_SECONDS_MAX}: {seconds}")))
+}
+
+fn to_action(word: &str, image: Option<String>) -> Result<Action, Failure> {
+    let action = match word {
+        "restore" => return Ok(Action::Restore { image }),
+        "checkpoint" => Action::Checkpoint,
+        "stop" => Action::Stop,
+        "start" => Action::Start,
+        "pause" => Action::Pause,
+        "resume" => Action::Resume,
+        _ => return Err(Failure::absent(format!("there is no action {word}"))),
+    };
+    if image.is_some() {
+        return Err(Failure::bad(format!("only restore takes an image, {word} doesn't")));
+    }
+    Ok(action)
+}
+
+fn status_of(answer: &Answer) -> StatusCode {
+    match answer.outcome.as_str() {
+        "done" | "already-so" => StatusCode::OK,
+        "accepted" => StatusCode::ACCEPTED,
+        "denied" => StatusCode::CONFLICT,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}

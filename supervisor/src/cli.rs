@@ -1,0 +1,247 @@
+//! The command line: what it understands, one file a command.
+//!
+//! Commands talk to the running supervisor over its socket; only `run`, `check` and `doctor` need none. It refuses to decide or to touch
+//! a service or the store: that is for the supervisor at the other end.
+
+mod act;
+mod check;
+mod client;
+mod doctor;
+mod events;
+mod export;
+mod failure;
+mod images;
+mod run;
+mod screen;
+mod status;
+mod words;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use client::Client;
+use failure::Failure;
+use screen::Screen;
+
+/// Where the socket is if neither an option nor a configuration says so.
+const SOCKET: &str = "/run/supervisor/api.sock";
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed
+  2  the command line or the configuration is not valid
+  3  the supervisor cannot be reached
+  4  denied, or there is no such service or image
+  5  accepted, but not finished in the time given
+  6  something is not in order: doctor found a lack, verify found damage";
+
+/// Keeps stateful services alive with their state: checkpoints them with CRIU and restores them after crashes and hangs
+#[derive(Debug, Parser)]
+#[command(name = "supervisor", version, after_help = EXIT_CODES, after_long_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Args)]
+struct Globals {
+    /// The configuration file
+    #[arg(long, global = true, env = "SUPERVISOR_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The running supervisor's socket [default: that of the configuration, else /run/supervisor/api.sock]
+    #[arg(long, global = true, env = "SUPERVISOR_SOCKET", value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// For people or for programs
+    #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+/// How a result is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// Tables for people.
+    Table,
+    /// JSON; one document, or one line for each event.
+    Json,
+}
+
+/// What is to be done; nothing means run.
+#[derive(Debug, PartialEq, Subcommand)]
+pub(crate) enum Command {
+    /// Run the supervisor (the same as no command)
+    Run,
+    /// Find every mistake in the configuration, and say what would be done; starts nothing
+    Check {
+        /// Print the JSON Schema of the configuration for editors, and nothing else
+        #[arg(long)]
+        print_schema: bool,
+    },
+    /// Say what this host can do, and how to mend what it can't
+    Doctor,
+    /// Show the services as they are now
+    Status {
+        /// Go on showing
+        #[arg(long, short)]
+        watch: bool,
+    },
+    /// Show what happened
+    Events {
+        /// Go on with what happens
+        #[arg(long, short)]
+        follow: bool,
+        /// Only what is not older: a span like 1h, or a time like 2026-01-31T12:00:00Z
+        #[arg(long, value_name = "WHEN", value_parser = events::parse_since)]
+        since: Option<events::Since>,
+        /// Only what concerns this service
+        #[arg(long, value_name = "SERVICE")]
+        service: Option<String>,
+    },
+    /// Take a checkpoint of a service now
+    Checkpoint(Target),
+    /// Bring a service back from an image
+    Restore {
+        #[command(flatten)]
+        target: Target,
+        /// The image [default: the newest that can be trusted]
+        #[arg(long, value_name = "ID")]
+        image: Option<String>,
+    },
+    /// List images
+    Images {
+        /// Only those of this service
+        service: Option<String>,
+    },
+    /// Read images whole and compare every checksum
+    Verify {
+        /// The image [default: all that are on disk]
+        id: Option<String>,
+    },
+    /// Keep an image whatever retention says
+    Pin {
+        /// The image
+        id: String,
+    },
+    /// Let retention decide about an image again
+    Unpin {
+        /// The image
+        id: String,
+    },
+    /// Write an image into one archive
+    Export {
+        /// The image
+        id: String,
+        /// A file that is not there yet; - is standard output
+        file: PathBuf,
+    },
+    /// Stop a service; it stays stopped until it is started
+    Stop(Target),
+    /// Start a service
+    Start(Target),
+    /// Hold a service's policies: it runs on, and is neither checkpointed nor recovered
+    Pause(Target),
+    /// Let a service's policies go on
+    Unpause(Target),
+}
+
+/// A service, and how long to wait.
+#[derive(Debug, PartialEq, Args)]
+pub(crate) struct Target {
+    /// The service
+    service: String,
+    /// How long to wait for the end of it; it goes on after that
+    #[arg(long, value_name = "SPAN", default_value = "60s", value_parser = parse_wait)]
+    wait: Duration,
+}
+
+/// Reads the command line; what is wrong with it ends the process with code 2 here, help and version with 0.
+pub(crate) fn parse() -> Cli {
+    let cli = Cli::parse();
+    if cli.is_run() && cli.globals.config.is_none() {
+        let text = "to run, name a configuration: supervisor --config FILE (--help lists the other commands)";
+        Cli::command().error(ErrorKind::MissingRequiredArgument, text).exit();
+    }
+    cli
+}
+
+impl Cli {
+    fn is_run(&self) -> bool {
+        matches!(self.command, None | Some(Command::Run))
+    }
+}
+
+/// Does what was asked for; the exit code says how it went.
+pub(crate) async fn execute(cli: Cli) -> ExitCode {
+    match dispatch(cli).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.report();
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> Result<(), Failure> {
+    let Cli { globals, command } = cli;
+    let screen = Screen::new(globals.output);
+    let config = globals.config.as_deref();
+    let client = || Client::new(socket(&globals));
+    match command {
+        None | Some(Command::Run) => run::run(globals.config.unwrap_or_default()).await,
+        Some(Command::Check { print_schema: true }) => screen.print(&config::schema()),
+        Some(Command::Check { print_schema: false }) => check::check(&screen, config),
+        Some(Command::Doctor) => doctor::doctor(&screen, config).await,
+        Some(Command::Status { watch: false }) => status::status(&screen, &client()).await,
+        Some(Command::Status { watch: true }) => status::watch(&screen, &client()).await,
+        Some(Command::Events { follow, since, service }) => {
+            events::events(&screen, &client(), events::Wanted { follow, since, service }).await
+        }
+        Some(Command::Images { service }) => images::list(&screen, &client(), service.as_deref()).await,
+        Some(Command::Verify { id }) => images::verify(&screen, &client(), id).await,
+        Some(Command::Pin { id }) => images::mark(&screen, &client(), &id, "pin").await,
+        Some(Command::Unpin { id }) => images::mark(&screen, &client(), &id, "unpin").await,
+        Some(Command::Export { id, file }) => export::export(&screen, &client(), &id, &file).await,
+        Some(Command::Restore { target, image }) => {
+            act::act(&screen, &client(), "restore", &target, image).await
+        }
+        Some(Command::Checkpoint(target)) => act::act(&screen, &client(), "checkpoint", &target, None).await,
+        Some(Command::Stop(target)) => act::act(&screen, &client(), "stop", &target, None).await,
+        Some(Command::Start(target)) => act::act(&screen, &client(), "start", &target, None).await,
+        Some(Command::Pause(target)) => act::act(&screen, &client(), "pause", &target, None).await,
+        Some(Command::Unpause(target)) => act::act(&screen, &client(), "resume", &target, None).await,
+    }
+}
+
+/// The option, else what the configuration says, else the usual place. A configuration with mistakes must not keep anybody from
+/// looking at a supervisor that runs on with an older one.
+fn socket(globals: &Globals) -> PathBuf {
+    let named = globals.socket.clone();
+    let from_file = || {
+        let file = globals.config.as_deref()?;
+        match check::read(file) {
+            Ok(config) => Some(config.api.socket),
+            Err(_) => {
+                eprintln!(
+                    "supervisor: {} cannot be used to find the socket; see supervisor check",
+                    file.display()
+                );
+                None
+            }
+        }
+    };
+    named.or_else(from_file).unwrap_or_else(|| PathBuf::from(SOCKET))
+}
+
+fn parse_wait(text: &str) -> Result<Duration, String> {
+    let wait = humantime::parse_duration(text).map_err(|e| e.to_string())?;
+    if wait <= Duration::from_secs(3600) { Ok(wait) } else { Err("more than an hour".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests;

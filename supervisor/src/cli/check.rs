@@ -1,0 +1,232 @@
+//! `check`: every mistake of the configuration, or what it would do.
+
+use std::path::Path;
+
+use config::{Config, Output, ProbeKind, Runtime, Service, Severity};
+use policies::health::Role;
+use policies::id::ServiceName;
+use serde::Serialize;
+
+use super::failure::Failure;
+use super::screen::Screen;
+use super::words;
+
+/// Reads and checks a file.
+pub(crate) fn read(file: &Path) -> Result<Config, Failure> {
+    let (text, origin) = (load(file)?, file.display().to_string());
+    parse(&text, &origin).map_err(|errors| Failure::Invalid(errors.to_string()))
+}
+
+/// Says what is wrong, or what would be done.
+pub(crate) fn check(screen: &Screen, file: Option<&Path>) -> Result<(), Failure> {
+    let file =
+        file.ok_or_else(|| Failure::Invalid("name the file: supervisor check --config FILE".to_owned()))?;
+    let (text, origin) = (load(file)?, file.display().to_string());
+    let errors = match parse(&text, &origin) {
+        Ok(config) if screen.is_json() => return screen.json(&Report::new(true, config.warnings())),
+        Ok(config) => return screen.print(&shown(&origin, &config)),
+        Err(errors) => errors,
+    };
+    if screen.is_json() {
+        screen.json(&Report::new(false, &errors.mistakes))?;
+    } else {
+        screen.line(&errors.to_string())?;
+    }
+    Err(Failure::Invalid(format!("{origin} cannot be used")))
+}
+
+fn load(file: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(file)
+        .map_err(|e| Failure::Invalid(format!("cannot read the configuration {}: {e}", file.display())))
+}
+
+fn parse(text: &str, origin: &str) -> Result<Config, config::Errors> {
+    Config::parse(text, origin, &|name| std::env::var(name).ok())
+}
+
+/// The same for programs.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    usable: bool,
+    mistakes: Vec<Mistake<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Mistake<'a> {
+    severity: &'static str,
+    line: usize,
+    column: usize,
+    message: &'a str,
+    hint: Option<&'a str>,
+}
+
+impl<'a> Report<'a> {
+    fn new(usable: bool, mistakes: &'a [config::Mistake]) -> Self {
+        let mistakes = mistakes.iter().map(|mistake| Mistake {
+            severity: match mistake.severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+            },
+            line: mistake.line,
+            column: mistake.column,
+            message: &mistake.message,
+            hint: mistake.hint.as_deref(),
+        });
+        Self { usable, mistakes: mistakes.collect() }
+    }
+}
+
+fn shown(origin: &str, config: &Config) -> String {
+    let mut text = String::new();
+    for warning in config.warnings() {
+        text.push_str(&format!("{warning}\n\n"));
+    }
+    text.push_str(&format!("{origin}: no mistakes, {}\n", words::count(config.services.len(), "service")));
+    text.push_str(&format!(
+        "images in {}, API on {}\n",
+        config.store.path.display(),
+        config.api.socket.display()
+    ));
+    for (name, service) in &config.services {
+        text.push_str(&format!("\n{}", described(name, service)));
+    }
+    text
+}
+
+fn described(name: &ServiceName, service: &Service) -> String {
+    let mut lines = vec![format!("{name}"), format!("runs         {}", runtime(&service.runtime))];
+    if !service.depends_on.is_empty() {
+        let names: Vec<_> = service.depends_on.iter().map(ServiceName::to_string).collect();
+        lines.push(format!("waits for    {}", names.join(", ")));
+    }
+    lines.push(format!("checkpoints  {}", checkpoints(service)));
+    if service.probes.is_empty() {
+        lines.push("probes       none: only its exit is noticed, not a hang".to_owned());
+    }
+    lines.extend(service.probes.iter().map(|probe| format!("probe        {}", self::probe(probe))));
+    lines.push(format!("recovery     {}", recovery(service)));
+    lines.join("\n    ") + "\n"
+}
+
+fn runtime(runtime: &Runtime) -> String {
+    match runtime {
+        Runtime::Runc(runc) => format!("runc, the bundle {}", runc.bundle.display()),
+        Runtime::Process(process) => {
+            let user = process.user.as_ref().map(|user| format!(" as {user}")).unwrap_or_default();
+            let to = match &process.stdout {
+                Output::File(path) => path.display().to_string(),
+                Output::Journal => "the journal".to_owned(),
+            };
+            format!("process: {}{user}, output to {to}", process.command.join(" "))
+        }
+    }
+}
+
+fn checkpoints(service: &Service) -> String {
+    if !service.checkpoint.enabled {
+        return "never: it is only ever started from scratch".to_owned();
+    }
+    let cadence = &service.policy.cadence;
+    let mut text = match cadence.interval {
+        Some(interval) => {
+            format!("every {} (jitter {:.0} %)", words::duration(interval), cadence.jitter * 100.0)
+        }
+        None => "on demand only".to_owned(),
+    };
+    text.push_str(&format!(", at most {}", words::duration(cadence.timeout)));
+    if cadence.require_healthy {
+        text.push_str(", while healthy");
+    }
+    text.push_str(&format!(", {} kept", words::count(service.retention.max_checkpoints, "image")));
+    if let Some(age) = service.retention.max_age {
+        text.push_str(&format!(" for at most {}", words::duration(age)));
+    }
+    let volumes = &service.checkpoint.volumes;
+    if !volumes.is_empty() {
+        let paths: Vec<_> = volumes.iter().map(|path| path.display().to_string()).collect();
+        text.push_str(&format!(", with {}", paths.join(" ")));
+    }
+    text
+}
+
+fn probe(probe: &config::Probe) -> String {
+    let settings = &probe.settings;
+    let kind = match &probe.kind {
+        ProbeKind::Http(http) => format!("http://{}{}", http.address, http.path),
+        ProbeKind::Tcp(address) => format!("tcp {address}"),
+        ProbeKind::Exec(command) => format!("exec {}", command.join(" ")),
+    };
+    let outcome = match settings.role {
+        Role::Liveness => "recovered",
+        Role::Readiness => "reported as not ready",
+        Role::Startup => "not up",
+    };
+    let failures = words::count(usize::try_from(settings.failure_threshold).unwrap_or(usize::MAX), "failure");
+    let interval = words::duration(settings.interval);
+    let timeout = words::duration(settings.timeout);
+    let (name, role) = (&probe.name, settings.role);
+    format!("{name}, {role}: {kind} every {interval}, limit {timeout}; after {failures} in a row {outcome}")
+}
+
+fn recovery(service: &Service) -> String {
+    let ladder = &service.policy.ladder;
+    let rungs: Vec<_> = ladder.rungs.iter().map(|rung| rung.name()).collect();
+    let backoff = &service.policy.backoff;
+    format!(
+        "{}: {}; {} in {}, backoff {} to {}",
+        service.policy.restart_policy,
+        rungs.join(" -> "),
+        words::count(usize::try_from(ladder.max_attempts).unwrap_or(usize::MAX), "attempt"),
+        words::duration(ladder.window),
+        words::duration(backoff.initial),
+        words::duration(backoff.max),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"
+[service.counter]
+process = { command = ["/bin/counter", "--listen"] }
+[service.counter.checkpoint]
+interval = "2s"
+max_checkpoints = 5
+[service.counter.probe.health]
+http = { url = "http://127.0.0.1:8080/health" }
+interval = "500ms"
+timeout = "250ms"
+"#;
+
+    #[test]
+    fn what_would_be_done_is_said_in_short() {
+        let config = Config::parse(TEXT, "ha.toml", &|_| None).expect("no mistakes");
+        let text = shown("ha.toml", &config);
+        for expected in [
+            "ha.toml: no mistakes, 1 service\n",
+            "API on /run/supervisor/api.sock\n",
+            "counter\n    runs         process: /bin/counter --listen, output to ",
+            "checkpoints  every 2s (jitter 10 %), at most 30s, while healthy, 5 images kept\n",
+            "probe        health, liveness: http://127.0.0.1:8080/health every 500ms, limit 250ms; \
+             after 3 failures in a row recovered\n",
+            ": restore-latest -> restore-older -> cold-start",
+        ] {
+            assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_shown_as_they_are() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("ha.toml");
+        std::fs::write(&file, "[servic.a]\n[node]\nnane = 1\n").expect("room");
+        let failure = read(&file).expect_err("two mistakes");
+        assert_eq!(failure.exit_code(), 2);
+        let text = failure.to_string();
+        assert!(text.contains("ha.toml: 2 errors") && text.contains("servic"), "{text}");
+        assert_eq!(check(&Screen::plain(), Some(&file)).expect_err("two mistakes").exit_code(), 2);
+        assert_eq!(check(&Screen::plain(), None).expect_err("no file").exit_code(), 2);
+        assert_eq!(read(Path::new("/nonexistent/ha.toml")).expect_err("no file").exit_code(), 2);
+    }
+}

@@ -1,0 +1,177 @@
+//! The other end of the API: HTTP over the supervisor's socket.
+//!
+//! One connection a request. It refuses to wait for ever for a short answer; only streams have no limit.
+
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use super::failure::Failure;
+use crate::api::ErrorBody;
+
+/// How long connecting may take.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// How long a short answer may take.
+pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// How long reading a whole image may take.
+pub(crate) const READING_MAX: Duration = Duration::from_secs(6 * 3600);
+/// Longest answer that is read whole.
+const ANSWER_LENGTH_MAX: usize = 64 << 20;
+
+/// How the supervisor is reached.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// Over this socket.
+    pub(crate) fn new(socket: PathBuf) -> Self {
+        Self { socket }
+    }
+
+    /// Gets a document.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let (status, body) = self.whole(Method::GET, path, Bytes::new(), ANSWER_MAX).await?;
+        read(status, &body)
+    }
+
+    /// Asks for something without a body and gets a document.
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, limit: Duration) -> Result<T, Failure> {
+        let (status, body) = self.whole(Method::POST, path, Bytes::new(), limit).await?;
+        read(status, &body)
+    }
+
+    /// Asks for something and gets whatever is answered.
+    pub(crate) async fn ask(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        limit: Duration,
+    ) -> Result<(StatusCode, Bytes), Failure> {
+        let body = serde_json::to_vec(body).map_err(|e| Failure::Failed(e.to_string()))?;
+        self.whole(Method::POST, path, body.into(), limit).await
+    }
+
+    /// Gets a stream.
+    pub(crate) async fn stream(&self, path: &str) -> Result<Incoming, Failure> {
+        let response = self.send(Method::GET, path, Bytes::new()).await?;
+        if response.status().is_success() {
+            return Ok(response.into_body());
+        }
+        let (status, body) = collect(response).await?;
+        Err(refusal(status, &body))
+    }
+
+    async fn whole(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<(StatusCode, Bytes), Failure> {
+        let answered = async { collect(self.send(method, path, body).await?).await };
+        let late = || self.unreachable(&format!("no answer within {} s", limit.as_secs()), HANGS);
+        tokio::time::timeout(limit, answered).await.map_err(|_| late())?
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, Failure> {
+        let connected = tokio::time::timeout(CONNECT_MAX, UnixStream::connect(&self.socket)).await;
+        let stream = match connected {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(self.unreachable(&error.to_string(), remedy(error.kind()))),
+            Err(_) => return Err(self.unreachable("no connection within 5 s", HANGS)),
+        };
+        let broken = |e: hyper::Error| self.unreachable(&e.to_string(), HANGS);
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        // It ends with the body; what goes wrong on it is seen by whoever reads that.
+        tokio::spawn(connection);
+        let request = Request::builder().method(method).uri(path).header("host", "supervisor");
+        let request = request.header("content-type", "application/json").body(Full::new(body));
+        let request = request.map_err(|e| Failure::Failed(e.to_string()))?;
+        sender.send_request(request).await.map_err(broken)
+    }
+
+    fn unreachable(&self, why: &str, remedy: &'static str) -> Failure {
+        Failure::Unreachable { socket: self.socket.clone(), why: why.to_owned(), remedy }
+    }
+}
+
+const HANGS: &str = "it may be ending or hanging; its log says more";
+
+fn remedy(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::PermissionDenied => {
+            "the socket belongs to whoever runs the supervisor; try as that user (root)"
+        }
+        _ => "is it running? if its socket is elsewhere, name it with --socket or --config",
+    }
+}
+
+async fn collect(response: Response<Incoming>) -> Result<(StatusCode, Bytes), Failure> {
+    let status = response.status();
+    let body = Limited::new(response.into_body(), ANSWER_LENGTH_MAX).collect().await;
+    let body = body.map_err(|e| Failure::Failed(format!("the supervisor's answer broke off: {e}")))?;
+    Ok((status, body.to_bytes()))
+}
+
+fn read<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Result<T, Failure> {
+    if !status.is_success() {
+        return Err(refusal(status, body));
+    }
+    let strange = |e| format!("the supervisor's answer is not understood; is it of another version? {e}");
+    serde_json::from_slice(body).map_err(|e| Failure::Failed(strange(e)))
+}
+
+/// What a refusal means for the exit code.
+pub(crate) fn refusal(status: StatusCode, body: &[u8]) -> Failure {
+    let text = match serde_json::from_slice::<ErrorBody>(body) {
+        Ok(body) => body.error,
+        Err(_) => format!("the supervisor answered {status}"),
+    };
+    match status {
+        StatusCode::NOT_FOUND | StatusCode::CONFLICT => Failure::Denied(text),
+        StatusCode::UNPROCESSABLE_ENTITY => Failure::Unhealthy(text),
+        StatusCode::BAD_REQUEST => Failure::Invalid(text),
+        _ => Failure::Failed(text),
+    }
+}
+
+/// A text as one piece of an address.
+pub(crate) fn encode(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~');
+    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_stays_one_piece_of_the_address() {
+        assert_eq!(encode("redis-1.a_b"), "redis-1.a_b");
+        assert_eq!(encode("../a b?c#ä+"), "..%2Fa%20b%3Fc%23%C3%A4%2B");
+    }
+
+    #[test]
+    fn a_refusal_tells_its_exit_code() {
+        let body = br#"{"error": "no such image: x", "kind": "unknown"}"#;
+        let codes = [404, 409, 422, 400, 503, 500].map(|status| {
+            let failure = refusal(StatusCode::from_u16(status).expect("a status"), body);
+            assert_eq!(failure.to_string(), "no such image: x");
+            failure.exit_code()
+        });
+        assert_eq!(codes, [4, 4, 6, 2, 1, 1]);
+        let strange = refusal(StatusCode::BAD_GATEWAY, b"<html>");
+        assert_eq!(strange.to_string(), "the supervisor answered 502 Bad Gateway");
+    }
+}

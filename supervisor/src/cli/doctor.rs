@@ -1,0 +1,84 @@
+//! `doctor`: what this host can do, and how to mend what it can't.
+
+use std::path::{Path, PathBuf};
+
+use engine::host::{self, Fact, Places, Standing};
+
+use super::check;
+use super::failure::Failure;
+use super::screen::{Mood, Screen};
+use super::words;
+
+/// The folders of a configuration that says nothing about them.
+const RUN_DIR: &str = "/run/supervisor";
+const STORE: &str = "/var/lib/supervisor/images";
+
+/// Looks and tells.
+pub(crate) async fn doctor(screen: &Screen, config: Option<&Path>) -> Result<(), Failure> {
+    let facts = host::examine(&places(config)?).await;
+    if screen.is_json() {
+        screen.json(&facts)?;
+    } else {
+        screen.print(&shown(screen, &facts))?;
+    }
+    match facts.iter().filter(|fact| fact.standing == Standing::Lack).count() {
+        0 => Ok(()),
+        lacks => Err(Failure::Unhealthy(format!("{} found", words::count(lacks, "lack")))),
+    }
+}
+
+fn places(config: Option<&Path>) -> Result<Places, Failure> {
+    let criu = std::env::var_os("SUPERVISOR_CRIU").map_or_else(|| PathBuf::from("criu"), PathBuf::from);
+    let config = config.map(check::read).transpose()?;
+    let (run_dir, store) = match config {
+        Some(config) => (config.node.run_dir, config.store.path),
+        None => (PathBuf::from(RUN_DIR), PathBuf::from(STORE)),
+    };
+    Ok(Places { criu, run_dir, store })
+}
+
+fn shown(screen: &Screen, facts: &[Fact]) -> String {
+    let width = facts.iter().map(|fact| fact.topic.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for Fact { topic, standing, text: what, remedy } in facts {
+        let mood = match standing {
+            Standing::Ok => Mood::Good,
+            Standing::Note => Mood::Doubtful,
+            Standing::Lack => Mood::Bad,
+        };
+        let word = screen.paint(mood, &format!("{:<4}", standing.name()));
+        text.push_str(&format!("{word}  {topic:<width$}  {}\n", what.replace('\n', "\n        ")));
+        if let Some(remedy) = remedy {
+            text.push_str(&format!("      {:width$}  -> {remedy}\n", ""));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_line_up_with_their_remedies() {
+        let fact = |topic, standing, remedy: Option<&str>| Fact {
+            topic,
+            standing,
+            text: "text".to_owned(),
+            remedy: remedy.map(str::to_owned),
+        };
+        let facts = [fact("criu", Standing::Ok, None), fact("cgroups", Standing::Lack, Some("mount them"))];
+        let expected = "ok    criu     text\nlack  cgroups  text\n               -> mount them\n";
+        assert_eq!(shown(&Screen::plain(), &facts), expected);
+    }
+
+    #[test]
+    fn folders_come_from_the_configuration() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("ha.toml");
+        std::fs::write(&file, "[store]\npath = \"/images\"\n").expect("room");
+        assert_eq!(places(Some(&file)).expect("no mistakes").store, Path::new("/images"));
+        assert_eq!(places(None).expect("no file").run_dir, Path::new(RUN_DIR));
+        assert_eq!(places(Some(Path::new("/nonexistent"))).expect_err("no file").exit_code(), 2);
+    }
+}
