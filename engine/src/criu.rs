@@ -36,7 +36,7 @@ impl Criu {
             .timeout(Duration::from_secs(10))
             .run()
             .await
-            .map_err(|e| absent(program, &e.to_string()))?;
+            .map_err(|_| absent(program, "it cannot be run"))?;
         let version = output
             .stdout
             .lines()

@@ -63,6 +63,8 @@ fn run(socket: &Path, isolation: Isolation) -> i32 {
 fn prepare(socket: &Path, isolation: Isolation) -> Result<Option<Server>, String> {
     let _ = nix::unistd::setsid();
     let _ = nix::unistd::chdir("/");
+    // So that people tell it from the supervisor, whose binary it is.
+    let _ = nix::sys::prctl::set_name(c"supervisor-shim");
     let told = |what: &'static str| move |errno: Errno| format!("{what}: {errno}");
     let listener = listen_at(socket).map_err(told("listen at the shim's socket"))?;
     let mut signals = SigSet::empty();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use engine::images::Store;
+use engine::images::{Manifest, Store};
 use policies::id::ImageId;
 use policies::time::WallTime;
 
@@ -40,19 +40,13 @@ async fn waiting(shared: &Arc<Shared>) -> Option<(ImageId, Vec<ImageId>)> {
 /// Whether it is worth going on.
 async fn commit(shared: &Arc<Shared>, id: ImageId, older: Vec<ImageId>) -> bool {
     let Ok(_turn) = shared.node.commits.acquire().await else { return false };
-    let (store, image) = (shared.node.store.clone(), id.clone());
     let begun = std::time::Instant::now();
-    let committed = blocking(move || {
-        let never = AtomicBool::new(false);
-        match store.commit(&image, &never) {
-            Err(engine::Error::Unavailable(_)) => {
-                // Room may be made by what retention would delete anyway.
-                store.commit(&image, &never)
-            }
-            other => other,
-        }
-    })
-    .await;
+    let mut committed = write(shared, &id).await;
+    if matches!(committed, Err(engine::Error::Unavailable(_))) {
+        // Room may be made by what retention gives up anyway.
+        tidy(shared, Vec::new()).await;
+        committed = write(shared, &id).await;
+    }
     let name = shared.name.as_str();
     let worked = committed.is_ok();
     match committed {
@@ -75,6 +69,11 @@ async fn commit(shared: &Arc<Shared>, id: ImageId, older: Vec<ImageId>) -> bool 
     }
     shared.list().await;
     worked
+}
+
+async fn write(shared: &Arc<Shared>, id: &ImageId) -> engine::Result<Manifest> {
+    let (store, id) = (shared.node.store.clone(), id.clone());
+    blocking(move || store.commit(&id, &AtomicBool::new(false))).await
 }
 
 /// Removes what the plan of retention names, and hot images that were overtaken.

@@ -61,6 +61,7 @@ pub(super) async fn start(options: RunOptions) -> anyhow::Result<Daemon> {
         aside: config.node.state_dir.join("aside"),
     };
     engine::durable::create_dir_all(&node.aside)?;
+    engine::durable::create_dir_all(&config.node.state_dir.join("logs"))?;
     let (status, published) = watch::channel(node_status(&options, &ground));
     Ok(Daemon {
         options,
