@@ -1,6 +1,6 @@
 //! Points at which a test makes this process die, so that what the next start finds can be looked at.
 //!
-//! With the cargo feature `failpoints`, [`fail_point`] sends SIGKILL to ourselves when the environment variable
+//! With the cargo feature `failpoints`, and in this crate's own tests, [`fail_point`] sends SIGKILL to ourselves when the environment variable
 //! `SUPERVISOR_FAILPOINT` holds the point's name: no destructor runs and nothing is flushed, as in a real kill.
 //! `NAME@3` dies when the point is passed for the third time. Without the feature it is an empty function. It refuses to be a
 //! way to inject errors: those come from real causes (a full disk, a flipped byte).
@@ -11,13 +11,13 @@ pub const VARIABLE: &str = "SUPERVISOR_FAILPOINT";
 /// Dies here if the environment says so; compiled to nothing without the feature `failpoints`.
 #[inline]
 pub fn fail_point(name: &str) {
-    #[cfg(feature = "failpoints")]
+    #[cfg(any(test, feature = "failpoints"))]
     armed::pass(name);
-    #[cfg(not(feature = "failpoints"))]
+    #[cfg(not(any(test, feature = "failpoints")))]
     let _ = name;
 }
 
-#[cfg(feature = "failpoints")]
+#[cfg(any(test, feature = "failpoints"))]
 mod armed {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};

@@ -333,3 +333,6 @@ fn absent(id: &ImageId) -> Error {
         Report::new(format!("no such image: {id}")).remedy("`supervisor images` lists those there are"),
     )
 }
+
+#[cfg(test)]
+mod tests;

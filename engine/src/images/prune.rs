@@ -91,6 +91,7 @@ pub(super) fn discard_hot(store: &Store, service: &ServiceName, id: &ImageId) ->
     for folder in places.hot_candidates(service, id) {
         if folder.exists() {
             remove_file(&folder.join(SEAL_NAME))?;
+            fail_point("remove.seal");
             remove_tree(&folder)?;
         }
     }

@@ -42,6 +42,7 @@ struct Job {
 
 /// What the threads share.
 struct Shared<'a> {
+    manifest: &'a Manifest,
     failure: Mutex<Option<Error>>,
     stopped: AtomicBool,
     parts: Mutex<Vec<Vec<Option<Part>>>>,
@@ -62,6 +63,7 @@ pub(super) fn read_image(
 ) -> Result<()> {
     let parts = manifest.files.iter().map(|file| vec![None; usize::try_from(file.blocks()).unwrap_or(0)]);
     let shared = Shared {
+        manifest,
         failure: Mutex::new(None),
         stopped: AtomicBool::new(false),
         parts: Mutex::new(parts.collect()),
@@ -165,7 +167,8 @@ impl Shared<'_> {
     }
 
     fn block(&self, job: Job, decoders: &mut Vec<(Codec, Decoder)>) -> Result<()> {
-        let raw = decoder(decoders, job.codec)?.decode(&job.header, &job.stored)?;
+        let raw = decoder(decoders, job.codec)?.decode(&job.header, &job.stored);
+        let raw = raw.map_err(|error| self.located(error, &job))?;
         let part = digest::hash_block(raw, job.block, job.file_len);
         if let Some(out) = job.out.filter(|_| !is_zeros(&job.header)) {
             out.write_at(raw, job.block * super::block::BLOCK_LENGTH as u64)?;
@@ -174,6 +177,14 @@ impl Shared<'_> {
         lock(&self.parts)[job.file][block] = Some(part);
         lock(&self.spare).push(job.stored);
         Ok(())
+    }
+
+    /// Says where the damage lies.
+    fn located(&self, error: Error, job: &Job) -> Error {
+        let file = &self.manifest.files[job.file];
+        let (name, segment) = (&file.name, &self.manifest.segments[file.segment].name);
+        let text = format!("{}: block {} of {name} in {segment}", error.report(), job.block);
+        Error::Corrupt(Report::new(text))
     }
 
     fn go_on(&self) -> Result<()> {
