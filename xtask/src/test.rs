@@ -19,7 +19,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let binaries = target_folder()?.join("debug");
 
     let nextest = command::output(command::cargo().args(["nextest", "--version"])).is_ok();
-    command::run(with(&environment, &binaries, runner(nextest).args(WORKSPACE).args(arguments)))?;
+    // One failure says less than all of them.
+    let mut tests = runner(nextest);
+    tests.arg("--no-fail-fast").args(WORKSPACE).args(arguments);
+    command::run(with(&environment, &binaries, &mut tests))?;
     // nextest runs no examples of documentation, and `cargo test` has just run them.
     if nextest && arguments.is_empty() {
         command::run(with(

@@ -27,7 +27,10 @@ impl Counter {
         let mut line = String::new();
         let out = process.stdout.take().expect("asked for a pipe");
         BufReader::new(out).read_line(&mut line).expect("it says where it listens");
-        let address = line.trim().rsplit(' ').next().expect("a last word").to_owned();
+        let Some((_, address)) = line.trim().rsplit_once(' ') else {
+            panic!("it said `{line}` and ended: {:?}", process.wait());
+        };
+        let address = address.to_owned();
         Counter { process, address }
     }
 
