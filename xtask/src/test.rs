@@ -1,6 +1,6 @@
 //! `cargo xtask test`: set-up, every program built once, then all tests.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
@@ -19,19 +19,20 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let binaries = target_folder()?.join("debug");
 
     let nextest = command::output(command::cargo().args(["nextest", "--version"])).is_ok();
-    // One failure says less than all of them.
-    let mut tests = runner(nextest);
-    tests.arg("--no-fail-fast").args(WORKSPACE).args(arguments);
-    command::run(with(&environment, &binaries, &mut tests))?;
-    // nextest runs no examples of documentation, and `cargo test` has just run them.
-    if nextest && arguments.is_empty() {
+    // nextest runs no examples of documentation. They come first: the tests' last lines shall be ours as well.
+    let examples = if nextest && arguments.is_empty() {
         command::run(with(
             &environment,
             &binaries,
-            command::cargo().args(["test", "--doc"]).args(WORKSPACE),
-        ))?;
-    }
-    Ok(())
+            command::cargo().args(["test", "--quiet", "--doc"]).args(WORKSPACE),
+        ))
+    } else {
+        Ok(())
+    };
+    // One failure says less than all of them.
+    let mut tests = runner(nextest);
+    tests.arg("--no-fail-fast").args(WORKSPACE).args(arguments);
+    command::run(with(&environment, &binaries, &mut tests)).and(examples)
 }
 
 /// Without root there is no set-up and no CRIU; tests that need them say so and skip.
@@ -54,6 +55,6 @@ fn runner(nextest: bool) -> Command {
     cargo
 }
 
-fn with<'a>(environment: &Environment, binaries: &PathBuf, command: &'a mut Command) -> &'a mut Command {
+fn with<'a>(environment: &Environment, binaries: &Path, command: &'a mut Command) -> &'a mut Command {
     environment.apply(command).env("SUPERVISOR_BIN_DIR", binaries)
 }
