@@ -63,18 +63,6 @@ pub(crate) async fn bind(socket: &Path) -> engine::Result<Door> {
     Ok(Door { listener, _file: file })
 }
 
-/// Binds the socket and answers until `stop`.
-///
-/// # Errors
-/// As [`bind`].
-pub(crate) async fn serve(
-    control: Control,
-    socket: impl AsRef<Path>,
-    stop: CancellationToken,
-) -> engine::Result<()> {
-    bind(socket.as_ref()).await?.serve(control, stop).await
-}
-
 impl Door {
     /// Answers until `stop`; then requests under way get a moment to end.
     ///

@@ -55,12 +55,10 @@ struct Daemon {
 pub(crate) async fn run(options: RunOptions) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
     let mut daemon = start::start(options).await?;
+    // A supervisor that nobody can talk to is not started; services are not touched before that is known.
+    let door = crate::api::bind(&daemon.config.api.socket).await?;
     daemon.start_services().await;
-    let api = tokio::spawn(crate::api::serve(
-        daemon.control.clone(),
-        daemon.config.api.socket.clone(),
-        daemon.stop.child_token(),
-    ));
+    let api = tokio::spawn(door.serve(daemon.control.clone(), daemon.stop.child_token()));
     let mut file = reload::Watcher::start(&daemon.options.config);
     notify(&[sd_notify::NotifyState::Ready]);
     daemon.node.events.record(plain(None, "node-started", "the supervisor runs"));

@@ -44,6 +44,13 @@ impl Environment {
     }
 }
 
+impl Environment {
+    /// Where programs are looked for, ours first.
+    pub(crate) fn search_path(&self) -> &std::ffi::OsStr {
+        &self.path
+    }
+}
+
 /// `cargo xtask setup`.
 pub(crate) fn run() -> Result<()> {
     let environment = set_up()?;
