@@ -17,7 +17,8 @@
 //! stamp too young to tell two changes apart, and to interpret an index that is damaged in any byte. It writes the files of services
 //! (whose names, owners and holes are theirs); its own files are written by [`crate::durable`].
 //!
-//! Not kept: access times, inode numbers, inode flags (`chattr`), hard links that leave a tree.
+//! Not kept: access times, inode numbers, inode flags (`chattr`), hard links that leave a tree. Not told apart: changes on
+//! a network file system whose server's clock differs from ours; such a tree must be captured without a parent.
 
 mod aside;
 mod bytes;
@@ -55,9 +56,6 @@ pub use take::{Captured, Preparation, Stats, capture};
 pub const INDEX_NAME: &str = "index.json";
 /// The name of the contents beside it.
 pub const PACK_NAME: &str = "blobs.pack";
-
-/// A time stamp younger than this may stand for two changes: the kernel's clock for files ticks every 1 to 10 ms.
-const RACY: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// A folder whose files belong to a service.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,9 +14,10 @@ use std::path::Path;
 
 use super::bytes::TreePath;
 use super::journal::{self, Journal, Step, TreeJournal};
+use super::make::touch;
 use super::meta;
 use super::put::Fuse;
-use super::remove::{Moved, beside, bring, remove};
+use super::remove::{Moved, Synced, beside, bring, remove};
 use super::tree::Root;
 use crate::durable;
 use crate::error::Result;
@@ -94,8 +95,9 @@ struct Undo<'a> {
 
 impl Undo<'_> {
     fn tree(&self) -> Result<()> {
+        let mut copied = false;
         for (number, step) in self.tree.steps.iter().enumerate().rev() {
-            self.step(number, step)?;
+            copied |= self.step(number, step)? == Some(Moved::Copied);
         }
         for names in &self.tree.links {
             self.link_again(names)?;
@@ -106,31 +108,32 @@ impl Undo<'_> {
             let applied = handle.and_then(|handle| meta::apply(&handle, &former.meta));
             applied.map_err(|e| self.root.failed("set attributes of", &former.path, e))?;
         }
-        // What went back must be safe before the journal goes.
+        // What went back must be safe before the journal goes. Renames are in the file system's journal, which any fsync
+        // flushes; the contents of copies are not.
         let top = TreePath::root();
         let folder = self.root.folder(b"").map_err(|e| self.root.failed("open", &top, e))?;
-        rustix::fs::fsync(folder).map_err(|e| self.root.failed("sync", &top, e))
+        let synced = if copied { rustix::fs::syncfs(folder) } else { rustix::fs::fsync(folder) };
+        synced.map_err(|e| self.root.failed("sync", &top, e))
     }
 
-    fn step(&self, number: usize, step: &Step) -> Result<()> {
+    /// Says how the former entry came back, if there was one.
+    fn step(&self, number: usize, step: &Step) -> Result<Option<Moved>> {
         let unfinished = self.journal.unfinished(self.number, number);
         self.fuse.burn()?;
         remove(&self.root, &beside(&step.path, &unfinished))?;
         let Some(slot) = step.slot else {
             self.fuse.burn()?;
-            return remove(&self.root, &step.path);
+            return remove(&self.root, &step.path).map(|()| None);
         };
         let slot = TreePath::root().join(slot.to_string().as_bytes());
         if self.aside.find(&slot)?.is_none() {
-            return Ok(());
+            return Ok(None);
         }
         self.fuse.burn()?;
         remove(&self.root, &step.path)?;
         self.fuse.burn()?;
         // A copy stays aside until all is undone: undoing it again then finds the same.
-        match bring(self.aside, &slot, &self.root, &step.path, &unfinished)? {
-            Moved::Renamed | Moved::Copied => Ok(()),
-        }
+        bring(self.aside, &slot, &self.root, &step.path, &unfinished, Synced::Later).map(Some)
     }
 
     /// Names of one file that went aside by copy, and so have become several files.
@@ -150,9 +153,13 @@ impl Undo<'_> {
             let to = self.root.place(first).map_err(failed)?;
             let part = self.root.place(&part).map_err(failed)?;
             let flags = rustix::fs::AtFlags::empty();
-            rustix::fs::linkat(&to.folder, &to.name, &part.folder, &part.name, flags).map_err(failed)?;
+            // The folder may have come back as a copy, with its time already right.
+            let folder = self.root.place(&name.parent().unwrap_or_default()).map_err(failed)?;
+            let modified = folder.stat().map_err(failed)?.modified;
             let place = self.root.place(name).map_err(failed)?;
+            rustix::fs::linkat(&to.folder, &to.name, &part.folder, &part.name, flags).map_err(failed)?;
             rustix::fs::renameat(&part.folder, &part.name, &place.folder, &place.name).map_err(failed)?;
+            touch(&folder, modified).map_err(failed)?;
         }
         Ok(())
     }

@@ -15,8 +15,8 @@ pub fn finish(captured: &mut Captured) -> Result<()> {
     // The last bytes of a torn file are missing still.
     captured.pack.close_gap()?;
     let mut trees = std::mem::take(&mut captured.index.trees);
-    let entries = trees.iter_mut().flat_map(|tree| &mut tree.entries);
-    let resolved = entries.map(|entry| resolve(captured, entry)).collect::<Result<()>>();
+    let mut entries = trees.iter_mut().flat_map(|tree| &mut tree.entries);
+    let resolved = entries.try_for_each(|entry| resolve(captured, entry));
     captured.index.trees = trees;
     resolved?;
     captured.index.pack_length = captured.pack.close_gap()?;

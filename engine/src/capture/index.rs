@@ -19,6 +19,9 @@ const VERSION: u32 = 1;
 const WHAT: &str = "supervisor-files";
 /// About two million entries.
 const LENGTH_MAX: u64 = 1 << 30;
+/// A time stamp younger than this may stand for two changes: the kernel's clock for files ticks every 1 to 10 ms.
+const RACY: Duration = Duration::from_millis(20);
+const RACY_COARSE: Duration = Duration::from_millis(2020);
 
 /// Everything captured at one instant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -208,8 +211,14 @@ impl Timestamp {
         Self(i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_nanos())
     }
 
-    /// Whether it lies so far before `instant` that a change at `instant` would bear another stamp.
-    pub(super) fn is_clearly_before(self, instant: Self, margin: Duration) -> bool {
+    /// Whether a change at `instant` or later would have left another stamp than this one.
+    pub(super) fn is_told_apart_at(self, instant: Self) -> bool {
+        // A file system that keeps no fractions of a second (or, FAT, only even ones).
+        let coarse = self.1 == 0;
+        self.is_before(instant, if coarse { RACY_COARSE } else { RACY })
+    }
+
+    pub(super) fn is_before(self, instant: Self, margin: Duration) -> bool {
         let nanos = |t: Self| i128::from(t.0) * 1_000_000_000 + i128::from(t.1);
         nanos(self) + i128::try_from(margin.as_nanos()).unwrap_or(i128::MAX / 2) < nanos(instant)
     }

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::Path;
 
+use super::Tree;
 use super::bytes::TreePath;
 use super::index::{Content, Entry, Index, Kind, Reason, Timestamp, TreeIndex};
 use super::journal::{Former, Step, TreeJournal};
@@ -15,7 +16,6 @@ use super::meta::{Stat, Type};
 use super::pack::has_content;
 use super::tree::Root;
 use super::walk::{self, walk};
-use super::{RACY, Tree};
 use crate::error::{Error, Report, Result};
 
 /// The plan for one tree.
@@ -206,7 +206,7 @@ impl<'a> Planning<'a, '_> {
     fn difference(&self, entry: &Entry, stat: &Stat) -> Result<Difference> {
         let stamps =
             (stat.inode, stat.changed, stat.modified) == (entry.inode, entry.changed, entry.meta.modified);
-        let told_by_stamps = !entry.mapped && entry.changed.is_clearly_before(self.taken_at, RACY);
+        let told_by_stamps = !entry.mapped && entry.changed.is_told_apart_at(self.taken_at);
         let same = match &entry.kind {
             Kind::Directory => stat.kind == Type::Directory,
             Kind::File { size, content } => {

@@ -15,7 +15,7 @@ use super::journal::{Journal, Step};
 use super::make::{Body, Failure, make};
 use super::meta;
 use super::plan::Plan;
-use super::remove::{Moved, beside, bring, remove, rename};
+use super::remove::{Moved, Synced, beside, bring, remove, rename};
 use super::tree::Root;
 use super::{PACK_NAME, Tree};
 use crate::durable;
@@ -58,7 +58,7 @@ impl PutBack {
 
 /// Makes `trees` what they were when `index` was captured. To be called before the processes are restored, with none
 /// of the service's running. `aside_dir` takes what is replaced (best on the trees' own file system: then nothing is copied); it
-/// is created, and its parent must exist.
+/// is created if anything is, and its parent must exist.
 ///
 /// # Errors
 /// `Refused` for a file of the base that is gone, or while an earlier put-back there is undecided; `Corrupt` for damaged contents.
@@ -75,7 +75,7 @@ pub(super) fn put_back_with(
     fuse: &Fuse,
 ) -> Result<PutBack> {
     let pack = open_pack(index, blobs_dir)?;
-    prepare_aside(aside_dir)?;
+    refuse_undecided(aside_dir)?;
     let mut slots = 0;
     let plans = (0..index.trees.len())
         .map(|number| Plan::new(index, number, trees, aside_dir, &mut slots))
@@ -90,6 +90,8 @@ pub(super) fn put_back_with(
     if plans.iter().all(|plan| plan.journal.is_empty()) {
         return Ok(done);
     }
+    durable::remove_tree(aside_dir)?;
+    durable::create_new_dir(aside_dir)?;
     let journal = Journal { token: token(), trees: plans.iter().map(|plan| plan.journal.clone()).collect() };
     journal.write(aside_dir)?;
     let aside = Root::open(aside_dir)?;
@@ -126,15 +128,12 @@ fn open_pack(index: &Index, blobs_dir: &Path) -> Result<File> {
     Err(Error::Corrupt(Report::new(text)))
 }
 
-fn prepare_aside(aside_dir: &Path) -> Result<()> {
+fn refuse_undecided(aside_dir: &Path) -> Result<()> {
     match pending(aside_dir)? {
+        Pending::Nothing | Pending::Kept => Ok(()),
         Pending::Undecided => {
             let text = format!("an earlier put-back is neither kept nor undone: {}", aside_dir.display());
-            Err(Error::Refused(Report::new(text)))
-        }
-        Pending::Nothing | Pending::Kept => {
-            durable::remove_tree(aside_dir)?;
-            durable::create_new_dir(aside_dir)
+            Err(Error::Refused(Report::new(text).remedy("undo it first, as the next start does")))
         }
     }
 }
@@ -207,7 +206,9 @@ impl CarryOut<'_> {
         let root = &self.plan.root;
         let slot = slot.to_string();
         let place = TreePath::root().join(slot.as_bytes());
-        if bring(root, path, self.aside, &place, &format!("{slot}.part"))? == Moved::Copied {
+        let part = format!("{slot}.part");
+        // What is removed from one file system must be safe on the other.
+        if bring(root, path, self.aside, &place, &part, Synced::First)? == Moved::Copied {
             self.fuse.burn()?;
             remove(root, path)?;
         }

@@ -46,6 +46,15 @@ pub(super) enum Moved {
     Copied,
 }
 
+/// When a copy must be on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Synced {
+    /// Before it bears its name: who finds it may rely on it.
+    First,
+    /// Whenever the caller sees to it.
+    Later,
+}
+
 /// Moves an entry and all in it to a free name in another tree, or copies it where it can't be moved. The copy is made under the
 /// name `unfinished` beside `to` first, so that at `to` there is all of it or nothing.
 pub(super) fn bring(
@@ -54,6 +63,7 @@ pub(super) fn bring(
     to_root: &Root,
     to: &TreePath,
     unfinished: &str,
+    synced: Synced,
 ) -> Result<Moved> {
     let source = from_root.place(from).map_err(|e| from_root.failed("open", from, e))?;
     let target = to_root.place(to).map_err(|e| to_root.failed("open", to, e))?;
@@ -68,8 +78,9 @@ pub(super) fn bring(
     remove(to_root, &part)?;
     copy_branch(from_root, from, to_root, &part)?;
     let part_place = to_root.place(&part).map_err(|e| to_root.failed("open", &part, e))?;
-    // What is removed from one file system must be safe on the other.
-    rustix::fs::syncfs(&part_place.folder).map_err(|e| to_root.failed("sync", &part, e))?;
+    if synced == Synced::First {
+        rustix::fs::syncfs(&part_place.folder).map_err(|e| to_root.failed("sync", &part, e))?;
+    }
     rename(&part_place, &target).map_err(|e| to_root.failed("rename", to, e))?;
     to_root.forget();
     Ok(Moved::Copied)

@@ -15,7 +15,7 @@ use super::meta::{self, Stat, Type};
 use super::pack::{Pack, data_ranges};
 use super::tree::{Place, Root, absent_is_none};
 use super::walk::{Step, walk};
-use super::{PACK_NAME, Parent, RACY, Tree};
+use super::{PACK_NAME, Parent, Tree};
 use crate::durable;
 use crate::error::{Error, Report, Result};
 
@@ -112,7 +112,6 @@ impl Preparation {
     ///
     /// # Errors
     /// As [`capture`].
-    #[expect(clippy::implicit_hasher, reason = "one kind of set is enough")]
     pub fn copy_ahead(&mut self, mapped: &HashSet<u64>) -> Result<()> {
         let at = Timestamp::now();
         for tree in &mut self.trees {
@@ -128,7 +127,6 @@ impl Preparation {
     ///
     /// # Errors
     /// As [`capture`].
-    #[expect(clippy::implicit_hasher, reason = "one kind of set is enough")]
     pub fn capture(mut self, mapped: &HashSet<u64>) -> Result<Captured> {
         let (begun, taken_at) = (Instant::now(), Timestamp::now());
         let mut trees = Vec::with_capacity(self.trees.len());
@@ -195,8 +193,7 @@ impl Known {
             Kind::HardLink { .. } => false,
         };
         let same_stamps = (*inode, *changed, meta.modified) == (stat.inode, stat.changed, stat.modified);
-        let told_by_stamps =
-            !was_mapped && !mapped.contains(inode) && changed.is_clearly_before(self.at, RACY);
+        let told_by_stamps = !was_mapped && !mapped.contains(inode) && changed.is_told_apart_at(self.at);
         same_kind && same_stamps && told_by_stamps
     }
 }
@@ -250,7 +247,7 @@ impl<'a> Taking<'a> {
         let first = if linked { self.links.get(&stat.inode).copied() } else { None };
         let known = tree.known.get(path).filter(|known| known.is_still(&stat, self.mapped));
         let mapped = self.mapped.contains(&stat.inode);
-        let base = tree.base.is_some_and(|at| stat.changed.is_clearly_before(at, RACY)) && !mapped;
+        let base = tree.base.is_some_and(|at| stat.changed.is_told_apart_at(at)) && !mapped;
         let kind = match (first, stat.kind) {
             (Some(to), _) => Kind::HardLink { to },
             (None, Type::File) => self.file(path, place, &mut stat, known, base)?,

@@ -121,9 +121,15 @@ impl Root {
         Ok(excluded)
     }
 
-    /// Our own folder must not lie where we capture or clean up.
+    /// Our own folder must not lie where we capture or clean up. It need not exist yet; its parent must.
     pub(super) fn refuse_inside(&self, ours: &Path, excluded: &[TreePath]) -> Result<()> {
-        let ours = ours.canonicalize().map_err(|e| failed("open", ours, e))?;
+        let ours = match (ours.canonicalize(), ours.parent(), ours.file_name()) {
+            (Ok(found), _, _) => found,
+            (Err(_), Some(parent), Some(name)) => {
+                parent.canonicalize().map_err(|e| failed("open", parent, e))?.join(name)
+            }
+            (Err(e), _, _) => return Err(failed("open", ours, e)),
+        };
         let Some(inside) = ours.strip_prefix(&self.path).ok().and_then(tree_path) else { return Ok(()) };
         if excluded.iter().any(|path| inside.is_within(path)) {
             return Ok(());
