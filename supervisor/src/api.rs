@@ -114,3 +114,5 @@ async fn version(State(api): State<Api>) -> Json<Version> {
 async fn status(State(api): State<Api>) -> Json<NodeStatus> {
     Json(api.control.status().await)
 }
+#[cfg(test)]
+pub(crate) mod tests;

@@ -5,7 +5,7 @@ use nix::errno::Errno;
 use super::Fact;
 use crate::process::pidfd::PidFd;
 
-/// Looks.
+/// Looks; on the runtime, which watches pidfds.
 pub(super) fn examine() -> Vec<Fact> {
     vec![release(), checkpoint_restore(), pidfd(), userfaultfd(), pagemap_scan()]
 }
@@ -99,8 +99,8 @@ mod tests {
     use super::*;
     use crate::host::Standing;
 
-    #[test]
-    fn this_kernel_can_at_least_be_watched() {
+    #[tokio::test]
+    async fn this_kernel_can_at_least_be_watched() {
         assert_eq!(size_of::<Scan>(), 96);
         assert_eq!(pidfd().standing, Standing::Ok);
         assert!(release().text.starts_with("Linux "));

@@ -1,6 +1,7 @@
 //! What the API answers besides published state: refusals with a status code and a word, and small results.
 
 use axum::Json;
+use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use engine::Error;
@@ -73,6 +74,12 @@ impl Failure {
     /// Not now.
     pub(super) fn busy(why: impl Into<String>) -> Self {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, kind: "unavailable", error: why.into() }
+    }
+}
+
+impl From<BytesRejection> for Failure {
+    fn from(rejection: BytesRejection) -> Self {
+        Self { status: rejection.status(), kind: "bad-request", error: rejection.body_text() }
     }
 }
 

@@ -26,7 +26,7 @@ use crate::status::EventRecord;
 
 /// Records that may wait for a slow reader; the journal's own limit comes after it.
 const WAITING: usize = 64;
-/// How long after its number was given a record may take to be on disk, and still be waited for: the sum of these.
+/// How long a record is waited for while the disk does not get on: the sum of these.
 const LOOK_AGAIN: [Duration; 6] = [
     Duration::from_millis(5),
     Duration::from_millis(15),
@@ -35,6 +35,8 @@ const LOOK_AGAIN: [Duration; 6] = [
     Duration::from_millis(300),
     Duration::from_millis(500),
 ];
+/// So many records may reach the disk before one that has a lower number.
+const LATE_MAX: usize = 64;
 /// After that long, what was on its way to the disk when we began is there.
 const SETTLED: Duration = Duration::from_millis(200);
 
@@ -120,8 +122,8 @@ type Live = tokio::sync::broadcast::Receiver<EventRecord>;
 
 impl Feed {
     async fn run(mut self, kept: Vec<EventRecord>, live: Option<Live>) -> Result<(), Over> {
-        self.send_all(kept).await?;
-        let Some(mut live) = live else { return Ok(()) };
+        let Some(mut live) = live else { return self.send_all(kept).await };
+        self.send_all(sure(kept, self.last)).await?;
         let settled = tokio::time::sleep(SETTLED);
         tokio::pin!(settled);
         let mut looked = false;
@@ -132,29 +134,39 @@ impl Feed {
                 () = self.out.closed() => return Err(Over),
                 record = live.recv() => match record {
                     Ok(record) => self.next(record).await?,
-                    Err(RecvError::Lagged(_)) => self.catch_up().await?,
+                    Err(RecvError::Lagged(_)) => {
+                        let kept = kept_after(&self.events, self.last).await.unwrap_or_default();
+                        self.send_all(sure(kept, self.last)).await?;
+                    }
                     Err(RecvError::Closed) => return Ok(()),
                 },
                 () = &mut settled, if !looked => {
                     looked = true;
-                    self.catch_up().await?;
+                    let kept = kept_after(&self.events, self.last).await.unwrap_or_default();
+                    self.send_all(kept).await?;
                 }
             }
         }
     }
 
+    /// One that is live; first those before it that were not seen yet.
     async fn next(&mut self, record: EventRecord) -> Result<(), Over> {
-        for delay in LOOK_AGAIN {
-            if record.seq <= self.last + 1 {
-                break;
-            }
-            // Those before it are in order and not all on disk yet: only what is without a gap may go out.
-            let kept = kept_after(&self.events, self.last).await.unwrap_or_default();
-            let last = self.last;
-            let row = kept.into_iter().zip(last + 1..record.seq).take_while(|(found, seq)| found.seq == *seq);
+        let mut delays = LOOK_AGAIN.iter();
+        while record.seq > self.last + 1 {
+            let before = self.last;
+            let kept = kept_after(&self.events, before).await.unwrap_or_default();
+            // Those before it may not all be on disk yet: only what is without a gap may go out.
+            let row =
+                kept.into_iter().zip(before + 1..record.seq).take_while(|(found, seq)| found.seq == *seq);
             self.send_all(row.map(|(found, _)| found).collect()).await?;
-            if record.seq > self.last + 1 {
-                tokio::time::sleep(delay).await;
+            if self.last > before {
+                // The disk is behind and gets on: it has all the time it wants.
+                delays = LOOK_AGAIN.iter();
+                continue;
+            }
+            match delays.next() {
+                Some(delay) => tokio::time::sleep(*delay).await,
+                None => break,
             }
         }
         if record.seq > self.last + 1 {
@@ -162,11 +174,6 @@ impl Feed {
             self.send_all(kept.into_iter().take_while(|found| found.seq < record.seq).collect()).await?;
         }
         self.send_all(vec![record]).await
-    }
-
-    async fn catch_up(&mut self) -> Result<(), Over> {
-        let kept = kept_after(&self.events, self.last).await.unwrap_or_default();
-        self.send_all(kept).await
     }
 
     async fn send_all(&mut self, records: Vec<EventRecord>) -> Result<(), Over> {
@@ -185,6 +192,19 @@ impl Feed {
     }
 }
 
+/// The records up to a gap that may yet be filled. One that has been passed by many later ones never will be.
+fn sure(mut kept: Vec<EventRecord>, last: u64) -> Vec<EventRecord> {
+    let from = kept.len().saturating_sub(LATE_MAX);
+    let before = |index: usize| match index {
+        0 => last,
+        index => kept[index - 1].seq,
+    };
+    // After nothing, any number may be the first: older ones are dropped in time.
+    let gap = (from..kept.len()).find(|index| before(*index) > 0 && kept[*index].seq != before(*index) + 1);
+    kept.truncate(gap.unwrap_or(kept.len()));
+    kept
+}
+
 /// The kept records after a number, in order.
 async fn kept_after(events: &Events, last: u64) -> engine::Result<Vec<EventRecord>> {
     let events = events.clone();
@@ -196,4 +216,25 @@ async fn kept_after(events: &Events, last: u64) -> engine::Result<Vec<EventRecor
         Ok(kept)
     });
     read.await.map_err(|e| Error::Internal(Report::new("read the journal of events").because(e)))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::plain;
+
+    #[test]
+    fn what_may_come_yet_is_waited_for_and_what_is_lost_is_not() {
+        let sure = |numbers: Vec<u64>, last| {
+            let records = numbers.into_iter().map(|seq| EventRecord { seq, ..plain(None, "x", "") });
+            super::sure(records.collect(), last).iter().map(|record| record.seq).collect::<Vec<_>>()
+        };
+        assert_eq!(sure(vec![1, 2, 3], 0), [1, 2, 3]);
+        assert_eq!(sure(vec![7, 8], 0), [7, 8], "the older ones were dropped");
+        assert_eq!(sure(vec![7, 8], 5), [0_u64; 0], "6 is on its way");
+        assert_eq!(sure(vec![1, 2, 4], 0), [1, 2], "3 is on its way");
+        let lost: Vec<u64> = (1..=200).filter(|seq| *seq != 50).collect();
+        assert_eq!(sure(lost.clone(), 0), lost, "50 will never come");
+        assert_eq!(sure(Vec::new(), 9), [0_u64; 0]);
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -39,9 +40,9 @@ impl Default for ActionBody {
 pub(super) async fn act(
     State(api): State<Api>,
     Path((name, action)): Path<(String, String)>,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Failure> {
-    let body = parse(&body)?;
+    let body = parse(&body?)?;
     let limit = wait(body.wait_seconds)?;
     let action = to_action(&action, body.image)?;
     let answer = api.control.ask(&name, action, limit).await;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::api::tests::Fixture;
 
 fn parsed(line: &str) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(line.split(' '))
@@ -98,4 +99,73 @@ async fn nobody_at_the_socket_is_told_with_what_to_do() {
     let text = failure.to_string();
     assert_eq!(failure.exit_code(), 3);
     assert!(text.contains(&socket.display().to_string()) && text.contains("is it running?"), "{text}");
+}
+
+/// Runs a command against a served API and gives its exit code.
+async fn exit_code(fixture: &Fixture, line: &str) -> u8 {
+    let line = format!("supervisor --socket {} {line}", fixture.socket().display());
+    dispatch(parsed(&line).expect("a command")).await.map_or_else(|failure| failure.exit_code(), |()| 0)
+}
+
+#[tokio::test]
+async fn exit_codes_are_as_documented() {
+    let fixture = Fixture::new().await;
+    let damaged = fixture.keep("i1").await;
+    fixture.keep("i2").await;
+    fixture.control.events().record(crate::events::plain(None, "node-started", "it runs"));
+    let folder = fixture.folder.path().display();
+    let table = [
+        ("status".to_owned(), 0),
+        ("status --output json".to_owned(), 0),
+        ("events".to_owned(), 0),
+        ("events --since 1h --service web --output json".to_owned(), 0),
+        ("images".to_owned(), 0),
+        ("images web --output json".to_owned(), 0),
+        ("images nobody".to_owned(), 4),
+        ("checkpoint web".to_owned(), 0),
+        ("pause web --output json".to_owned(), 0),
+        ("unpause web".to_owned(), 0),
+        ("stop web".to_owned(), 4),
+        ("stop nobody".to_owned(), 4),
+        ("stop ../web".to_owned(), 4),
+        ("restore web --image i1".to_owned(), 1),
+        ("start web --wait 10ms".to_owned(), 5),
+        ("pin i1".to_owned(), 0),
+        ("unpin i1 --output json".to_owned(), 0),
+        ("pin i9".to_owned(), 4),
+        ("verify".to_owned(), 0),
+        ("verify i1".to_owned(), 0),
+        ("verify i9".to_owned(), 4),
+        (format!("export i1 {folder}/a.image"), 0),
+        (format!("export i1 {folder}/a.image"), 2),
+        (format!("export i9 {folder}/b.image"), 4),
+        ("check".to_owned(), 2),
+        ("check --print-schema".to_owned(), 0),
+    ];
+    for (line, expected) in table {
+        assert_eq!(exit_code(&fixture, &line).await, expected, "{line}");
+    }
+    let length = std::fs::metadata(fixture.folder.path().join("a.image")).expect("it is there").len();
+    assert!(length > 600_000 && !fixture.folder.path().join("b.image").exists());
+    fixture.damage(&damaged);
+    assert_eq!(exit_code(&fixture, "verify i2").await, 0);
+    assert_eq!(exit_code(&fixture, "verify").await, 6, "one of them is damaged");
+    assert_eq!(exit_code(&fixture, &format!("export i1 {folder}/c.image")).await, 6);
+    let names = std::fs::read_dir(fixture.folder.path()).expect("it is there");
+    let names: Vec<_> = names.map(|entry| entry.expect("it is there").file_name().into_string()).collect();
+    assert!(!names.iter().flatten().any(|name| name.contains("c.image")), "nothing is left: {names:?}");
+}
+
+#[tokio::test]
+async fn following_ends_with_a_word_when_the_supervisor_stops() {
+    let fixture = Fixture::new().await;
+    let stop = fixture.stop.clone();
+    let follow = exit_code(&fixture, "events --follow");
+    let end = async {
+        // Following has begun when somebody holds the live end; a stop before that is one, too.
+        tokio::task::yield_now().await;
+        stop.cancel();
+    };
+    let (code, ()) = tokio::join!(follow, end);
+    assert!([1, 3].contains(&code), "{code}");
 }
