@@ -31,11 +31,13 @@ async fn version(name: &str) -> Option<String> {
     let output = Command::new(vec![program.display().to_string(), "--version".to_owned()]).run().await;
     let said = output.ok().filter(crate::process::command::Output::success)?.stdout;
     let line = said.lines().next().unwrap_or_default();
-    Some(format!(
-        "{} at {}",
-        line.trim_start_matches(name).trim_start_matches(" version").trim(),
-        program.display()
-    ))
+    Some(format!("{} at {}", number_in(line), program.display()))
+}
+
+/// `Docker version 28.2.2, build x` says `28.2.2`; a line without a number is taken as it is.
+fn number_in(line: &str) -> &str {
+    let words = line.split([' ', ',']);
+    words.into_iter().find(|word| word.starts_with(|c: char| c.is_ascii_digit())).unwrap_or(line)
 }
 
 fn runc(version: Option<&str>, criu: Option<&Found>) -> Fact {
@@ -103,6 +105,13 @@ mod tests {
         for (version, criu, standing) in table {
             assert_eq!(runc(version, criu.as_ref()).standing, standing, "{version:?} with {criu:?}");
         }
+    }
+
+    #[test]
+    fn versions_are_found_in_what_programs_say() {
+        let said =
+            ["runc version 1.1.5+ds1", "Docker version 28.2.2, build e6534b4", "podman version 4.3.1", "odd"];
+        assert_eq!(said.map(number_in), ["1.1.5+ds1", "28.2.2", "4.3.1", "odd"]);
     }
 
     #[test]

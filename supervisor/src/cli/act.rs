@@ -45,10 +45,7 @@ fn told(service: &str, answer: &Answer) -> String {
     if let Some(image) = answer.image.as_ref().filter(|image| !answer.text.contains(image.as_str())) {
         text.push_str(&format!(", image {image}"));
     }
-    if let Some(took) = answer.took_ms {
-        text.push_str(&format!(" ({})", words::milliseconds(took)));
-    }
-    text
+    text + &words::took(&answer.text, answer.took_ms)
 }
 
 #[cfg(test)]

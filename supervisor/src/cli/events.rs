@@ -117,11 +117,8 @@ fn read(line: &str) -> Result<EventRecord, Failure> {
 fn shown(screen: &Screen, record: &EventRecord) -> String {
     let service = record.service.as_deref().unwrap_or("-");
     let kind = screen.paint(mood(&record.kind), &format!("{:<18}", record.kind));
-    let mut text = format!("{}  {service:<12}  {kind}  {}", record.at, record.text.replace('\n', "\n    "));
-    if let Some(took) = record.took_ms {
-        text.push_str(&format!(" ({})", words::milliseconds(took)));
-    }
-    text
+    let text = record.text.replace('\n', "\n    ");
+    format!("{}  {service:<12}  {kind}  {text}{}", record.at, words::took(&text, record.took_ms))
 }
 
 fn mood(kind: &str) -> Mood {

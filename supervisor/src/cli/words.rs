@@ -43,6 +43,14 @@ pub(crate) fn size(bytes: u64) -> String {
     }
 }
 
+/// ` (8.1 ms)` behind a text, unless the text tells a time itself.
+pub(crate) fn took(text: &str, took_ms: Option<f64>) -> String {
+    match took_ms.filter(|_| !text.contains(" ms")) {
+        Some(took) => format!(" ({})", milliseconds(took)),
+        None => String::new(),
+    }
+}
+
 /// The cell of something that may be absent.
 pub(crate) fn or_dash(text: Option<String>) -> String {
     text.unwrap_or_else(|| "-".to_owned())
@@ -69,6 +77,10 @@ mod tests {
             ["0.0 s", "0.4 s", "3 s", "119 s", "2 min", "59 min", "2 h 10 min", "3 d 4 h", "-", "-"];
         assert_eq!(spans.map(span), expected);
         assert_eq!([0.421, 8.14, 230.4, 2900.0].map(milliseconds), ["0.42 ms", "8.1 ms", "230 ms", "2.9 s"]);
+        assert_eq!(
+            [took("done", Some(8.0)), took("took 8 ms", Some(8.0)), took("done", None)],
+            [" (8.0 ms)", "", ""]
+        );
         let sizes = [0, 1023, 3500, 123_900_000, 3 << 29];
         assert_eq!(sizes.map(size), ["0 B", "1023 B", "3.4 KiB", "118.2 MiB", "1.5 GiB"]);
         assert_eq!([count(0, "image"), count(1, "image")], ["0 images", "1 image"]);
