@@ -329,3 +329,6 @@ mod wall_time {
         u64::deserialize(from).map(WallTime::from_unix_nanos)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -141,16 +141,14 @@ fn replace_hot(store: &Store, service: &ServiceName, id: &ImageId, why: Error) -
 fn unpack(store: &Store, service: &ServiceName, id: &ImageId) -> Result<About> {
     let folder = store.places().image(service, id);
     let manifest = Manifest::read(&folder, service, id).map_err(absent_is_corrupt)?;
-    let (places, min_free) = (store.places(), store.settings().min_free);
+    let places = store.places();
     let in_memory = manifest.raw_of(|kind| kind != SegmentKind::Files);
     // Restoring goes before keeping some space free: a service is down.
     let place = place_for(places, in_memory, store.settings().hot_max_size, 0)?;
     disk_has(&places.store, manifest.raw_of(|kind| kind == SegmentKind::Files), 0)?;
     let unpacked = unpack_into(store, &folder, &manifest, place);
     match (unpacked, place) {
-        (Err(Error::Unavailable(why)), Place::Memory)
-            if disk_has(&places.store, in_memory, min_free).is_ok() =>
-        {
+        (Err(Error::Unavailable(why)), Place::Memory) if disk_has(&places.store, in_memory, 0).is_ok() => {
             tracing::warn!(%service, image = %id, error = %why, "no room in memory; unpacking to disk");
             unpack_into(store, &folder, &manifest, Place::Disk)?;
         }
