@@ -1,1 +1,31 @@
-//! Whole-system tests: see `tests/`.
+//! What whole-system tests stand on: a node with a real supervisor, real CRIU and real services, and nothing
+//! of it left on the host afterwards.
+//!
+//! ```text
+//! Host::or_skip   what this host can do; without root or CRIU a test says so aloud and is skipped
+//!   Node          one supervisor with folders, ports and cgroups of its own: started, killed, started again
+//!     Counter     the service under it: talked to over HTTP, found by the journal, killed by its pid
+//!     Event       what the supervisor says that happened
+//!     Traces      what of the node is on this host; cleared when the node is dropped, panic or not
+//! ```
+//!
+//! It refuses to know anything of the supervisor's inside but its outside formats (command line, journal,
+//! store) and its fail points; to sleep as a way of waiting; and to end any process but by its pid.
+
+mod bundle;
+mod counter;
+mod event;
+mod host;
+mod node;
+mod port;
+mod settings;
+mod traces;
+mod wait;
+
+pub use counter::Counter;
+pub use event::{Event, Mark};
+pub use host::Host;
+pub use node::{Exchange, Node};
+pub use settings::Runtime;
+pub use traces::Traces;
+pub use wait::{LIMIT, wait_for, wait_until};

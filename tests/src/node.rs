@@ -1,0 +1,275 @@
+//! One node: a supervisor in folders of its own, that a test starts, kills and starts again.
+
+mod life;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use engine::journal::{Journal, Record};
+use policies::id::ServiceName;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::bundle;
+use crate::counter::Counter;
+use crate::event::{self, Event, Mark};
+use crate::host::Host;
+use crate::port::Port;
+use crate::settings::{Runtime, Settings, list, text};
+use crate::traces::Traces;
+use crate::wait::{LIMIT, wait_for};
+
+/// A node. Dropped, it takes everything of itself from the host; after a panic it first prints what it knows.
+#[derive(Debug)]
+pub struct Node {
+    host: &'static Host,
+    name: String,
+    settings: Settings,
+    counters: BTreeMap<String, Counter>,
+    ports: Vec<Port>,
+    supervisor: Option<Child>,
+    starts: u32,
+    traces: Traces,
+    root: TempDir,
+}
+
+/// What a command of the command line said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exchange {
+    /// Its exit code; none if a signal ended it.
+    pub code: Option<i32>,
+    /// What it printed.
+    pub stdout: String,
+    /// What it complained about.
+    pub stderr: String,
+}
+
+impl Node {
+    /// A node without services, not started.
+    #[must_use]
+    pub fn new(host: &'static Host) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("t{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let root =
+            tempfile::Builder::new().prefix("supervisor-test-").tempdir().expect("a folder for a node");
+        let (state, run) = (root.path().join("state"), root.path().join("run"));
+        Self {
+            settings: Settings::new(&name, &state, &run),
+            traces: Traces::new(&name, &state, &run),
+            host,
+            name,
+            counters: BTreeMap::new(),
+            ports: Vec::new(),
+            supervisor: None,
+            starts: 0,
+            root,
+        }
+    }
+
+    /// A node with one service, `counter`, and what talks to it.
+    #[must_use]
+    pub fn with_counter(host: &'static Host, runtime: Runtime, options: &[&str]) -> (Self, Counter) {
+        let mut node = Self::new(host);
+        let counter = node.add_counter("counter", runtime, options);
+        (node, counter)
+    }
+
+    /// A further service: a counter with these options.
+    pub fn add_counter(&mut self, service: &str, runtime: Runtime, options: &[&str]) -> Counter {
+        let port = Port::take();
+        let counter = Counter::at(port.number());
+        let mut arguments = vec!["--listen".to_owned(), format!("127.0.0.1:{}", port.number())];
+        arguments.extend(options.iter().map(|option| (*option).to_owned()));
+        self.settings.add_service(service, port.number());
+        match runtime {
+            Runtime::Process => {
+                let mut command = vec![self.host.counter.display().to_string()];
+                command.append(&mut arguments);
+                self.set(service, "process.command", &list(&command));
+            }
+            Runtime::Runc => {
+                let folder = self.folder().join(format!("bundle-{service}"));
+                bundle::make(&folder, &self.host.counter, &arguments);
+                self.set(service, "runc.bundle", &text(&folder.display().to_string()));
+            }
+        }
+        self.counters.insert(service.to_owned(), counter);
+        self.ports.push(port);
+        counter
+    }
+
+    /// One key of `[service.NAME]`, dotted if it is in a table below; the value as TOML writes it.
+    pub fn set(&mut self, service: &str, key: &str, value: &str) {
+        self.set_in(&format!("service.{service}"), key, value);
+    }
+
+    /// Takes a key of a service, and everything below it, out of the configuration.
+    pub fn unset(&mut self, service: &str, key: &str) {
+        self.settings.unset(&format!("service.{service}"), key);
+    }
+
+    /// One key of another table.
+    pub fn set_in(&mut self, table: &str, key: &str, value: &str) {
+        self.settings.set(table, key, value);
+    }
+
+    /// Takes a service out of the configuration.
+    pub fn forget(&mut self, service: &str) {
+        self.settings.remove(&format!("service.{service}"));
+    }
+
+    /// Writes the configuration as it is now; a supervisor that runs notices.
+    pub fn write_config(&self) {
+        self.write_config_text(&self.settings.toml());
+    }
+
+    /// Writes any text as the configuration, as an editor does: beside it, then renamed.
+    pub fn write_config_text(&self, text: &str) {
+        let new = self.folder().join("ha.toml.new");
+        fs::write(&new, text).expect("the configuration is written");
+        fs::rename(new, self.config_file()).expect("the configuration is put in place");
+    }
+
+    /// The configuration file.
+    #[must_use]
+    pub fn config_file(&self) -> PathBuf {
+        self.folder().join("ha.toml")
+    }
+
+    /// Its folder, for files of a test too; gone with the node.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// Where what must survive lies.
+    #[must_use]
+    pub fn state_dir(&self) -> PathBuf {
+        self.folder().join("state")
+    }
+
+    /// Where the rest lies.
+    #[must_use]
+    pub fn run_dir(&self) -> PathBuf {
+        self.folder().join("run")
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The host.
+    #[must_use]
+    pub fn host(&self) -> &'static Host {
+        self.host
+    }
+
+    /// What of it is on the host.
+    #[must_use]
+    pub fn traces(&self) -> &Traces {
+        &self.traces
+    }
+
+    /// The folder of a service's images on disk.
+    #[must_use]
+    pub fn images_folder(&self, service: &str) -> PathBuf {
+        self.state_dir().join("images").join(service)
+    }
+
+    /// Runs a command of the command line against this node.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Exchange {
+        let output = Command::new(&self.host.supervisor)
+            .arg("--config")
+            .arg(self.config_file())
+            .args(arguments)
+            .env("SUPERVISOR_CRIU", &self.host.criu)
+            .stdin(Stdio::null())
+            .output()
+            .expect("the supervisor's program can be run");
+        Exchange {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Runs a command that must work, and gives its JSON.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let said = self.command(&[&["--output", "json"], arguments].concat());
+        assert_eq!(said.code, Some(0), "supervisor {arguments:?}: {said:?}");
+        serde_json::from_str(&said.stdout)
+            .unwrap_or_else(|e| panic!("supervisor {arguments:?}: {e}: {said:?}"))
+    }
+
+    /// Takes a checkpoint now and waits until it is on disk; gives the image.
+    pub fn checkpoint(&self, service: &str) -> String {
+        let mark = self.mark();
+        let answer = self.json(&["checkpoint", service]);
+        assert_eq!(answer["outcome"], "done", "{answer}");
+        let image = answer["image"].as_str().expect("a checkpoint that is done names its image").to_owned();
+        self.wait_for_event(mark, "image-durable", |event| event.image.as_deref() == Some(&image));
+        image
+    }
+
+    /// Everything that happened, over all starts.
+    #[must_use]
+    pub fn events(&self) -> Vec<Event> {
+        event::read(&self.state_dir().join("events.log"))
+    }
+
+    /// Where the journal of events ends now.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        Mark(self.events().last().map_or(0, |event| event.seq))
+    }
+
+    /// What happened since.
+    #[must_use]
+    pub fn events_since(&self, mark: Mark) -> Vec<Event> {
+        self.events().into_iter().filter(|event| event.seq > mark.0).collect()
+    }
+
+    /// Waits for an event of this kind since the mark that is as wanted, and gives the first.
+    pub fn wait_for_event(&self, mark: Mark, kind: &str, wanted: impl Fn(&Event) -> bool) -> Event {
+        wait_for(LIMIT, &format!("an event `{kind}` after number {}", mark.0), || {
+            self.events_since(mark).into_iter().find(|event| event.kind == kind && wanted(event))
+        })
+    }
+
+    /// What the supervisor has written down about a service.
+    #[must_use]
+    pub fn record(&self, service: &str) -> Option<Record> {
+        let folder = self.state_dir().join("services");
+        if !folder.is_dir() {
+            return None;
+        }
+        let name = ServiceName::try_from(service).expect("services of tests have right names");
+        let journal = Journal::open(folder).expect("the journal can be opened");
+        journal.read(&name).expect("the journal can be read")
+    }
+
+    /// The pid of a service's main process, by the journal; none if it is not running by now.
+    #[must_use]
+    pub fn pid(&self, service: &str) -> Option<i32> {
+        self.record(service)?.handle.filter(engine::runtime::Handle::is_alive).map(|handle| handle.pid)
+    }
+
+    /// The status of one service as the supervisor publishes it.
+    pub fn status(&self, service: &str) -> Value {
+        let status = self.json(&["status"]);
+        let services = status["services"].as_array().expect("a status lists services");
+        let found = services.iter().find(|s| s["name"] == service);
+        found.unwrap_or_else(|| panic!("no service {service} in {status}")).clone()
+    }
+
+    /// The state of one service.
+    pub fn state(&self, service: &str) -> String {
+        self.status(service)["state"].as_str().expect("a service has a state").to_owned()
+    }
+}
