@@ -81,16 +81,15 @@ impl Hierarchies {
         }
     }
 
-    /// The cgroup `supervisor/<service>` below our own, made if it is not there.
+    /// The cgroup of this name below our own, whether it is there or not.
+    pub fn cgroup(&self, name: &str) -> Cgroup {
+        let below = |parent: &Option<PathBuf>| parent.as_ref().map(|p| p.join(name));
+        Cgroup { freezer: below(&self.freezer), memory: below(&self.memory), unified: below(&self.unified) }
+    }
+
+    /// The cgroup `supervisor-<node>/<service>` below our own, made if it is not there.
     pub fn make(&self, node: &str, service: &str) -> Result<Cgroup> {
-        let below = |parent: &Option<PathBuf>| {
-            parent.as_ref().map(|p| p.join(format!("supervisor-{node}")).join(service))
-        };
-        let cgroup = Cgroup {
-            freezer: below(&self.freezer),
-            memory: below(&self.memory),
-            unified: below(&self.unified),
-        };
+        let cgroup = self.cgroup(&format!("supervisor-{node}/{service}"));
         if cgroup.freezer.is_none() && cgroup.unified.is_none() {
             return Err(Error::Refused(
                 Report::new("find a cgroup freezer").remedy("mount cgroup2 at /sys/fs/cgroup"),

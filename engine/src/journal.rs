@@ -58,13 +58,15 @@ impl Journal {
         if !path.exists() {
             return Ok(None);
         }
-        let unreadable = |why: String| {
-            Error::Corrupt(Report::new(format!("read the journal {}: {why}", path.display())))
-        };
+        let unreadable =
+            |why: String| Error::Corrupt(Report::new(format!("read the journal {}: {why}", path.display())));
         let bytes = durable::read_limited(&path, LENGTH_MAX)?;
         let record: Record = serde_json::from_slice(&bytes).map_err(|e| unreadable(e.to_string()))?;
         if record.version > VERSION {
-            return Err(unreadable(format!("it has version {}; this supervisor knows {VERSION}", record.version)));
+            return Err(unreadable(format!(
+                "it has version {}; this supervisor knows {VERSION}",
+                record.version
+            )));
         }
         Ok(Some(record))
     }

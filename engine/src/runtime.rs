@@ -31,8 +31,8 @@ pub trait Runtime: Send + Sync + std::fmt::Debug {
     /// Starts the service from scratch. Nothing of it may be running.
     fn start(&self) -> Effect<'_, Instance>;
 
-    /// Takes back a service that an earlier supervisor left running; `None` if it is gone.
-    fn attach<'a>(&'a self, handle: &'a Handle) -> Effect<'a, Option<Instance>>;
+    /// Takes back a service that an earlier supervisor left running.
+    fn attach<'a>(&'a self, handle: &'a Handle) -> Effect<'a, Attached>;
 
     /// Ends every process of the service and clears what it or a failed start or restore left behind.
     fn kill(&self) -> Effect<'_, ()>;
@@ -127,6 +127,15 @@ struct Main {
     oom_kills_before: u64,
 }
 
+/// What became of a service that an earlier supervisor left running.
+#[derive(Debug, Clone)]
+pub enum Attached {
+    /// It runs.
+    Running(Instance),
+    /// It is gone; how it ended, as far as its shim still knows.
+    Gone(Ended),
+}
+
 /// How a main process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
@@ -156,6 +165,16 @@ impl Instance {
         let status = tokio::time::timeout(Duration::from_secs(1), status).await.ok().flatten();
         let out_of_memory = self.handle.cgroup.oom_kills() > self.main.oom_kills_before;
         Ok(Ended { status, out_of_memory })
+    }
+
+    /// Of a service that is gone: its shim may have seen how it ended.
+    async fn end_known_by(place: &Place, handle: &Handle) -> Ended {
+        let seen = match Shim::connect(&place.shim_socket()).await {
+            Ok(shim) => shim.hello().await.ok().and_then(|(main, _)| main),
+            Err(_) => None,
+        };
+        let status = seen.filter(|main| main.pid == handle.inner_pid).and_then(|main| main.status);
+        Ended { status, out_of_memory: false }
     }
 
     /// Sends the main process a signal.

@@ -115,7 +115,9 @@ impl Ground {
             options,
         };
         Ok(match &service.runtime {
-            words::Runtime::Process(spec) => Arc::new(process::Process::new(place, process_spec(name, spec)?)),
+            words::Runtime::Process(spec) => {
+                Arc::new(process::Process::new(place, process_spec(name, spec)?))
+            }
             words::Runtime::Runc(spec) => Arc::new(runc::Runc::new(place, self.runc_spec(name, spec)?)?),
         })
     }

@@ -133,12 +133,7 @@ struct Shared {
 
 impl Actor {
     /// For a service that does not run, or runs as this instance.
-    pub(crate) fn new(
-        name: ServiceName,
-        node: Node,
-        parts: Arc<Parts>,
-        instance: Option<Instance>,
-    ) -> Self {
+    pub(crate) fn new(name: ServiceName, node: Node, parts: Arc<Parts>, instance: Option<Instance>) -> Self {
         let shared = Shared {
             name,
             node,
@@ -354,12 +349,7 @@ impl Shared {
         blocking(move || journal.write(&name, &record)).await
     }
 
-    async fn runs(
-        &self,
-        instance: &Instance,
-        image: Option<String>,
-        paused: bool,
-    ) -> engine::Result<()> {
+    async fn runs(&self, instance: &Instance, image: Option<String>, paused: bool) -> engine::Result<()> {
         *lock(&self.instance) = Some(instance.clone());
         self.intend(Intent::Running, image, Some(instance.clone()), paused).await
     }

@@ -87,18 +87,18 @@ impl Control {
             image: None,
             took_ms: None,
         };
-        if entry.inbox.send(Message::Request { action, reply }).await.is_err() {
-            return Ok(gone());
-        }
-        Ok(match tokio::time::timeout(limit, answer).await {
-            Ok(answer) => answer.unwrap_or_else(|_| gone()),
-            Err(_) => Answer {
-                outcome: "accepted".to_owned(),
-                text: "not finished yet; `supervisor events --follow` tells how it goes on".to_owned(),
-                image: None,
-                took_ms: None,
-            },
-        })
+        let asked = async {
+            if entry.inbox.send(Message::Request { action, reply }).await.is_err() {
+                return gone();
+            }
+            answer.await.unwrap_or_else(|_| gone())
+        };
+        Ok(tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| Answer {
+            outcome: "accepted".to_owned(),
+            text: "not finished yet; `supervisor events --follow` tells how it goes on".to_owned(),
+            image: None,
+            took_ms: None,
+        }))
     }
 
     /// Tells a service's task that its images were changed by somebody else.

@@ -6,8 +6,8 @@
 //! ```
 
 mod reload;
-mod start;
 mod stand_in;
+mod start;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -138,7 +138,8 @@ impl Daemon {
             // A task that has ended has nothing to stop.
             let _ = entry.inbox.send(Message::Shutdown).await;
         }
-        let longest = self.config.services.values().map(|s| s.policy.cadence.timeout).max().unwrap_or_default();
+        let longest =
+            self.config.services.values().map(|s| s.policy.cadence.timeout).max().unwrap_or_default();
         let deadline = tokio::time::Instant::now() + longest + STOP_GRACE;
         for (name, task) in self.tasks.drain(..) {
             if tokio::time::timeout_at(deadline, task).await.is_err() {

@@ -64,7 +64,9 @@ fn words(notice: &Notice) -> Words<'_> {
             ("start-failed", format!("could not be started: {failure}"), None, None, None)
         }
         Notice::Noticed { cause } => ("noticed", cause.to_string(), None, None, None),
-        Notice::Held { cause } => ("held", format!("{cause}; nothing is done, as policies are held"), None, None, None),
+        Notice::Held { cause } => {
+            ("held", format!("{cause}; nothing is done, as policies are held"), None, None, None)
+        }
         Notice::RungTaken { rung, image } => {
             ("rung-taken", format!("{rung}{}", of(image)), image.as_ref(), None, None)
         }
@@ -73,7 +75,8 @@ fn words(notice: &Notice) -> Words<'_> {
         }
         Notice::Recovered(back) => {
             let took = back.took().as_secs_f64() * 1e3;
-            let text = format!("back by {}{} after {took:.0} ms ({})", back.rung, of(&back.image), back.cause);
+            let text =
+                format!("back by {}{} after {took:.0} ms ({})", back.rung, of(&back.image), back.cause);
             ("recovered", text, back.image.as_ref(), Some(took), Some(Run(Yes)))
         }
         Notice::ImageSkipped { image, why } => {
@@ -91,9 +94,13 @@ fn words(notice: &Notice) -> Words<'_> {
             let text = format!("checkpoint ({reason}) failed: {failure}");
             ("checkpoint-failed", text, None, None, Some(Checkpoint(No)))
         }
-        Notice::Degraded { reason } => {
-            ("degraded", format!("cannot be checkpointed, only cold starts from now on: {reason}"), None, None, None)
-        }
+        Notice::Degraded { reason } => (
+            "degraded",
+            format!("cannot be checkpointed, only cold starts from now on: {reason}"),
+            None,
+            None,
+            None,
+        ),
         Notice::NoLongerDegraded => {
             ("no-longer-degraded", "can be checkpointed again".to_owned(), None, None, None)
         }

@@ -7,7 +7,7 @@ use policies::service::Status;
 use policies::time::Instant;
 
 use crate::assemble::Parts;
-use crate::status::{CheckpointStatus, ImageStatus, ProbeStatus, RecoveryStatus, ServiceStatus};
+use crate::status::{CheckpointStatus, NewestImage, ProbeStatus, RecoveryStatus, ServiceStatus};
 
 /// What is published of a service.
 pub(crate) fn status(
@@ -42,13 +42,13 @@ pub(crate) fn status(
         probes: probes
             .map(|(probe, verdict)| ProbeStatus { name: probe.name.clone(), verdict: verdict.to_string() })
             .collect(),
-        checkpoint: checkpoint(name, status, images, now),
+        checkpoint: checkpoint(status, images, now),
     }
 }
 
-fn checkpoint(name: &str, status: &Status, images: &[ImageFacts], now: Instant) -> CheckpointStatus {
+fn checkpoint(status: &Status, images: &[ImageFacts], now: Instant) -> CheckpointStatus {
     let newest = |of: fn(&ImageFacts) -> bool| {
-        images.iter().filter(|i| i.usable() && of(i)).max_by_key(|i| i.taken_at).map(|i| image(name, i))
+        images.iter().filter(|i| i.usable() && of(i)).max_by_key(|i| i.taken_at).map(newest_image)
     };
     CheckpointStatus {
         in_flight: status.checkpointing.is_some(),
@@ -60,22 +60,14 @@ fn checkpoint(name: &str, status: &Status, images: &[ImageFacts], now: Instant) 
     }
 }
 
-/// What is published of an image.
-pub(crate) fn image(service: &str, facts: &ImageFacts) -> ImageStatus {
+fn newest_image(facts: &ImageFacts) -> NewestImage {
     let taken_at = SystemTime::UNIX_EPOCH + Duration::from_nanos(facts.taken_at.as_unix_nanos());
-    ImageStatus {
+    NewestImage {
         id: facts.id.to_string(),
-        service: service.to_owned(),
         taken_at: humantime::format_rfc3339_millis(taken_at).to_string(),
         age_seconds: taken_at.elapsed().unwrap_or_default().as_secs_f64(),
         verdict: facts.verdict.to_string(),
         hot: facts.hot,
         durable: facts.durable,
-        pinned: facts.pinned,
-        damaged: facts.damaged.then(|| "damaged".to_owned()),
-        incompatible: facts.incompatible.clone(),
-        size_bytes: facts.size,
-        stored_bytes: 0,
-        pause_ms: None,
     }
 }

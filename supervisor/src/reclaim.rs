@@ -3,12 +3,13 @@
 use engine::capture::{self, Pending};
 use engine::freeze::Cgroup;
 use engine::journal::Record;
-use engine::runtime::Instance;
+use engine::runtime::{Attached, Instance};
 use policies::id::ServiceName;
 use policies::reclaim::{Found, Intent, Plan, Then, plan};
+use policies::service::Exit;
 
 use crate::assemble::Parts;
-use crate::carry_out::Node;
+use crate::carry_out::{Node, exit};
 use crate::events::plain;
 use crate::service::Beginning;
 
@@ -35,11 +36,13 @@ pub(crate) async fn reclaim(node: &Node, name: &ServiceName, parts: &Parts) -> e
         }
     };
     let intent: Intent = record.intent.parse().unwrap_or(Intent::Recovering);
-    let (found, instance) = look(&record, intent, parts).await?;
+    let Seen { found, instance, exit } = look(&record, intent, parts).await?;
     let plan = plan(intent, found, parts.policy.restart_policy);
     tell(node, name, intent, found, plan);
     settle_files(node, name, plan).await?;
-    if plan.thaw && let Some(handle) = &record.handle {
+    if plan.thaw
+        && let Some(handle) = &record.handle
+    {
         handle.cgroup.thaw()?;
     }
     if plan.kill {
@@ -47,7 +50,7 @@ pub(crate) async fn reclaim(node: &Node, name: &ServiceName, parts: &Parts) -> e
     }
     let beginning = match (plan.then, instance.clone()) {
         (Then::Adopt, Some(instance)) => Beginning::Adopted(instance),
-        (Then::Adopt | Then::Recover, _) => Beginning::FoundDead(None),
+        (Then::Adopt | Then::Recover, _) => Beginning::FoundDead(exit),
         (Then::StartFresh, _) => Beginning::Start,
         (Then::StayStopped, _) => Beginning::Stopped,
     };
@@ -59,27 +62,41 @@ fn fresh() -> Reclaimed {
     Reclaimed { beginning: Beginning::Start, instance: None, paused: false }
 }
 
-async fn look(
-    record: &Record,
-    intent: Intent,
-    parts: &Parts,
-) -> engine::Result<(Found, Option<Instance>)> {
+/// What is there of a service.
+struct Seen {
+    found: Found,
+    instance: Option<Instance>,
+    exit: Option<Exit>,
+}
+
+impl Seen {
+    const fn nothing(found: Found) -> Self {
+        Self { found, instance: None, exit: None }
+    }
+}
+
+async fn look(record: &Record, intent: Intent, parts: &Parts) -> engine::Result<Seen> {
     let Some(handle) = &record.handle else {
         // Whatever a start or restore that was cut off has left must go; the kill looks for itself.
         let cut_off = matches!(intent, Intent::Starting | Intent::Restoring | Intent::Recovering);
-        return Ok((if cut_off { Found::HalfRestored } else { Found::Absent }, None));
+        return Ok(Seen::nothing(if cut_off { Found::HalfRestored } else { Found::Absent }));
     };
     if record.runtime != parts.kind() {
         // Configured otherwise meanwhile: what ran under the former runtime cannot be taken back by this one.
         handle.cgroup.kill(std::time::Duration::from_secs(10))?;
-        return Ok((Found::Absent, None));
+        return Ok(Seen::nothing(Found::Absent));
     }
     let frozen = is_frozen(&handle.cgroup);
-    match parts.runtime.attach(handle).await? {
-        Some(instance) if frozen => Ok((Found::Frozen, Some(instance))),
-        Some(instance) => Ok((Found::Alive, Some(instance))),
-        None => Ok((Found::Dead, None)),
-    }
+    Ok(match parts.runtime.attach(handle).await? {
+        Attached::Running(instance) => {
+            let found = if frozen { Found::Frozen } else { Found::Alive };
+            Seen { found, instance: Some(instance), exit: None }
+        }
+        Attached::Gone(ended) => {
+            let exit = ended.status.is_some().then(|| exit(ended));
+            Seen { found: Found::Dead, instance: None, exit }
+        }
+    })
 }
 
 fn is_frozen(cgroup: &Cgroup) -> bool {

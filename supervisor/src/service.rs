@@ -338,7 +338,9 @@ impl Task {
         if self.policy.status().state != StateName::Stopped {
             return;
         }
-        if let Some(AfterStop::Restart(parts)) = self.after_stop.take_if(|a| matches!(a, AfterStop::Restart(_))) {
+        if let Some(AfterStop::Restart(parts)) =
+            self.after_stop.take_if(|a| matches!(a, AfterStop::Restart(_)))
+        {
             self.take_over(parts);
             self.happen(Event::StartRequested);
         }

@@ -96,9 +96,26 @@ pub(crate) struct CheckpointStatus {
     /// How many images there are.
     pub(crate) images: usize,
     /// The newest image that can be restored on this host.
-    pub(crate) newest: Option<ImageStatus>,
+    pub(crate) newest: Option<NewestImage>,
     /// The newest one that is on disk.
-    pub(crate) newest_durable: Option<ImageStatus>,
+    pub(crate) newest_durable: Option<NewestImage>,
+}
+
+/// What could be gone back to: the recovery point.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct NewestImage {
+    /// Its id.
+    pub(crate) id: String,
+    /// When it was taken.
+    pub(crate) taken_at: String,
+    /// Seconds since.
+    pub(crate) age_seconds: f64,
+    /// `good`, `unjudged`, `suspect`.
+    pub(crate) verdict: String,
+    /// It lies ready, uncompressed.
+    pub(crate) hot: bool,
+    /// It is on disk, complete and synced.
+    pub(crate) durable: bool,
 }
 
 /// One image.

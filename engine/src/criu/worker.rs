@@ -230,9 +230,7 @@ impl Worker {
     async fn send(&self, request: &Request) -> Result<()> {
         let bytes = request.encode_to_vec();
         self.socket
-            .async_io(Interest::WRITABLE, |fd| {
-                Ok(send(fd.as_raw_fd(), &bytes, MsgFlags::MSG_NOSIGNAL)?)
-            })
+            .async_io(Interest::WRITABLE, |fd| Ok(send(fd.as_raw_fd(), &bytes, MsgFlags::MSG_NOSIGNAL)?))
             .await
             .map(drop)
             .map_err(|e| gone(&e))
@@ -242,9 +240,7 @@ impl Worker {
         let mut bytes = vec![0_u8; 64 * 1024];
         let length = self
             .socket
-            .async_io(Interest::READABLE, |fd| {
-                Ok(recv(fd.as_raw_fd(), &mut bytes, MsgFlags::empty())?)
-            })
+            .async_io(Interest::READABLE, |fd| Ok(recv(fd.as_raw_fd(), &mut bytes, MsgFlags::empty())?))
             .await
             .map_err(|e| gone(&e))?;
         if length == 0 {

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use tokio::sync::Mutex;
 
-use super::{Dump, Dumped, Effect, Features, Handle, Instance, Place, RestoreFrom, Runtime, kill_members};
+use super::{
+    Attached, Dump, Dumped, Effect, Features, Handle, Instance, Place, RestoreFrom, Runtime, kill_members,
+};
 use crate::checkpoint::{self, Plan};
 use crate::criu::{DumpTarget, Start, Worker};
 use crate::error::{Error, Report, Result};
@@ -70,15 +72,15 @@ impl Process {
         self.instance(shim, running, cgroup).await
     }
 
-    async fn attach_now(&self, handle: &Handle) -> Result<Option<Instance>> {
+    async fn attach_now(&self, handle: &Handle) -> Result<Attached> {
         if !handle.is_alive() {
-            return Ok(None);
+            return Ok(Attached::Gone(Instance::end_known_by(&self.place, handle).await));
         }
         let shim = match Shim::connect(&self.place.shim_socket()).await {
             Ok(shim) => shim,
             // Without an own namespace a service outlives its shim. A new one cannot learn its exit status, no more.
             Err(_) if self.spec.isolation == Isolation::None => self.shim().await?,
-            Err(_) => return Ok(None),
+            Err(_) => return Ok(Attached::Gone(Instance::end_known_by(&self.place, handle).await)),
         };
         *self.shim.lock().await = Some(shim.clone());
         let (main, pidfd) = shim.hello().await?;
@@ -88,11 +90,11 @@ impl Process {
             _ => PidFd::open(handle.pid)?,
         };
         if !handle.is_alive() {
-            return Ok(None);
+            return Ok(Attached::Gone(Instance::end_known_by(&self.place, handle).await));
         }
         let instance = Instance::new(shim, pidfd, handle.inner_pid, handle.cgroup.clone()).await?;
         *self.live.lock().await = Some(instance.clone());
-        Ok(Some(instance))
+        Ok(Attached::Running(instance))
     }
 
     async fn kill_now(&self) -> Result<()> {
@@ -248,7 +250,7 @@ impl Runtime for Process {
         Box::pin(self.start_now())
     }
 
-    fn attach<'a>(&'a self, handle: &'a Handle) -> Effect<'a, Option<Instance>> {
+    fn attach<'a>(&'a self, handle: &'a Handle) -> Effect<'a, Attached> {
         Box::pin(self.attach_now(handle))
     }
 

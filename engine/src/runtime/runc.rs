@@ -13,11 +13,14 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 
-use super::{Dump, Dumped, Effect, Features, Handle, Instance, Place, RestoreFrom, Runtime, kill_members};
+use super::{
+    Attached, Dump, Dumped, Effect, Features, Handle, Instance, Place, RestoreFrom, Runtime, kill_members,
+};
 use crate::checkpoint::{self, Plan};
 use crate::criu::{Start, Tcp, Worker, log};
 use crate::durable;
 use crate::error::{Error, Report, Result};
+use crate::freeze::Cgroup;
 use crate::process::pidfd::PidFd;
 use crate::shim::{Isolation, Output, Program, Shim};
 
@@ -66,18 +69,18 @@ impl Runc {
         self.instance(shim).await
     }
 
-    async fn attach_now(&self, handle: &Handle) -> Result<Option<Instance>> {
+    async fn attach_now(&self, handle: &Handle) -> Result<Attached> {
         if !handle.is_alive() {
-            return Ok(None);
+            return Ok(Attached::Gone(Instance::end_known_by(&self.place, handle).await));
         }
         let shim = self.shim().await?;
         let pidfd = PidFd::open(handle.pid)?;
         if !handle.is_alive() {
-            return Ok(None);
+            return Ok(Attached::Gone(Instance::end_known_by(&self.place, handle).await));
         }
         let instance = Instance::new(shim, pidfd, handle.inner_pid, handle.cgroup.clone()).await?;
         *self.live.lock().await = Some(instance.clone());
-        Ok(Some(instance))
+        Ok(Attached::Running(instance))
     }
 
     async fn kill_now(&self) -> Result<()> {
@@ -92,7 +95,7 @@ impl Runc {
             let shim = self.shim().await?;
             self.runc(&shim, &["delete", "--force"], RUNC_MAX, false).await?;
         }
-        kill_members(&self.place.hierarchies.make(&self.place.node, &self.place.service)?).await
+        kill_members(&self.own_cgroup()).await
     }
 
     async fn checkpoint_now(&self, dump: Dump<'_>) -> Result<Dumped> {
@@ -210,7 +213,7 @@ impl Runc {
             lines.push_str("tcp-close\n");
         }
         durable::atomic_write_volatile(&config, lines.as_bytes(), 0o600)?;
-        let cgroup = format!("supervisor-{}/{}", self.place.node, self.place.service);
+        let cgroup = self.cgroup_name();
         let bundle = bundle::Bundle::read(&self.spec.bundle)?;
         let edited = bundle.edited(&cgroup, &config)?;
         durable::atomic_write_volatile(&folder.join("config.json"), &edited, 0o600)?;
@@ -224,6 +227,16 @@ impl Runc {
             Some(folder) => format!("{}:{own}", folder.display()),
             None => own,
         }
+    }
+
+    /// One name and no folder above it: runc makes it in every hierarchy and removes only the last part.
+    fn cgroup_name(&self) -> String {
+        format!("supervisor-{}@{}", self.place.node, self.place.service)
+    }
+
+    /// Where the container is unless its bundle names another cgroup.
+    fn own_cgroup(&self) -> Cgroup {
+        self.place.hierarchies.cgroup(&self.cgroup_name())
     }
 
     fn container(&self) -> String {
@@ -255,7 +268,7 @@ impl Runc {
             shim.quit().await?;
         }
         *self.shim.lock().await = None;
-        self.place.hierarchies.make(&self.place.node, &self.place.service)?.remove()
+        self.own_cgroup().remove()
     }
 }
 
@@ -271,7 +284,7 @@ impl Runtime for Runc {
         Box::pin(self.start_now())
     }
 
-    fn attach<'a>(&'a self, handle: &'a Handle) -> Effect<'a, Option<Instance>> {
+    fn attach<'a>(&'a self, handle: &'a Handle) -> Effect<'a, Attached> {
         Box::pin(self.attach_now(handle))
     }
 

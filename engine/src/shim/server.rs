@@ -22,8 +22,8 @@ use nix::sys::wait::WaitPidFlag;
 use nix::unistd::{ForkResult, Pid, fork};
 
 use super::program::{self, Failure};
-use super::pump::Pump;
 use super::protocol::{FromShim, Main, Notice, Program, Reply, Request, VERSION, receive, send};
+use super::pump::Pump;
 use super::sandbox::{self, Isolation};
 
 /// How long helpers may take to end by themselves once their supervisor has gone, before they are killed so
@@ -61,7 +61,6 @@ fn run(socket: &Path, isolation: Isolation) -> i32 {
 
 /// `None` in the process that only forked the shim proper.
 fn prepare(socket: &Path, isolation: Isolation) -> Result<Option<Server>, String> {
-    let _ = nix::unistd::setsid();
     let _ = nix::unistd::chdir("/");
     // So that people tell it from the supervisor, whose binary it is.
     let _ = nix::sys::prctl::set_name(c"supervisor-shim");
@@ -79,6 +78,8 @@ fn prepare(socket: &Path, isolation: Isolation) -> Result<Option<Server>, String
     if let ForkResult::Parent { .. } = unsafe { fork() }.map_err(told("fork"))? {
         return Ok(None);
     }
+    // Not before the fork: whoever leads a process group cannot leave it, and would be killed with it.
+    let _ = nix::unistd::setsid();
     match isolation {
         Isolation::Pid => sandbox::furnish().map_err(told("mount the sandbox's /proc"))?,
         Isolation::None => {

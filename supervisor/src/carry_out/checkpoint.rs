@@ -129,7 +129,8 @@ fn now() -> WallTime {
 fn image_id() -> engine::Result<ImageId> {
     let now = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
     let stamp: String = now.chars().filter(|c| !matches!(c, '-' | ':')).collect();
-    let tail = (now_nanos() ^ (u64::from(std::process::id()) << 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48;
+    let tail =
+        (now_nanos() ^ (u64::from(std::process::id()) << 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48;
     ImageId::try_from(format!("{stamp}-{tail:04x}").as_str())
         .map_err(|e| engine::Error::Internal(Report::new("name an image").because(e)))
 }

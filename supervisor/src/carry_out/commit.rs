@@ -32,7 +32,8 @@ pub(super) async fn commit_on(shared: Arc<Shared>) {
 async fn waiting(shared: &Arc<Shared>) -> Option<(ImageId, Vec<ImageId>)> {
     let (store, name) = (shared.node.store.clone(), shared.name.clone());
     let uncommitted = blocking(move || store.uncommitted()).await.unwrap_or_default();
-    let mut own: Vec<ImageId> = uncommitted.into_iter().filter(|(s, _)| *s == name).map(|(_, id)| id).collect();
+    let mut own: Vec<ImageId> =
+        uncommitted.into_iter().filter(|(s, _)| *s == name).map(|(_, id)| id).collect();
     let newest = own.pop()?;
     Some((newest, own))
 }

@@ -84,11 +84,7 @@ impl Shared {
 }
 
 /// Brings the files to the image's instant, if it has any.
-pub(super) fn put_back(
-    parts: &Parts,
-    prepared: &Prepared,
-    aside: &Path,
-) -> engine::Result<Option<PutBack>> {
+pub(super) fn put_back(parts: &Parts, prepared: &Prepared, aside: &Path) -> engine::Result<Option<PutBack>> {
     if !prepared.files_dir().join(capture::INDEX_NAME).exists() {
         return Ok(None);
     }

@@ -15,9 +15,11 @@ impl Shared {
     pub(super) async fn restore(self: &Arc<Self>, attempt: Attempt, image: ImageId, paused: bool) -> Outcome {
         let _acting = self.acting.lock().await;
         match self.bring_back(&image, paused).await {
-            Ok(instance) => {
-                Outcome::Began { attempt, event: Event::Restored { attempt, image }, instance: Some(instance) }
-            }
+            Ok(instance) => Outcome::Began {
+                attempt,
+                event: Event::Restored { attempt, image },
+                instance: Some(instance),
+            },
             Err(error) => {
                 let event = Event::RestoreFailed { attempt, image, failure: failure(&error) };
                 Outcome::Began { attempt, event, instance: None }

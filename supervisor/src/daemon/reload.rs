@@ -48,7 +48,10 @@ fn watcher(file: &Path, sender: mpsc::Sender<()>) -> notify::Result<RecommendedW
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // Reading the file makes events too; those must not bring us here again.
         let matters = event.is_ok_and(|e| {
-            !matches!(e.kind, EventKind::Access(notify::event::AccessKind::Open(_) | notify::event::AccessKind::Read))
+            !matches!(
+                e.kind,
+                EventKind::Access(notify::event::AccessKind::Open(_) | notify::event::AccessKind::Read)
+            )
         });
         if matters {
             // One waiting change says as much as two.
@@ -146,7 +149,11 @@ impl Daemon {
             if let Err(error) = node.journal.forget(&name) {
                 tracing::warn!(%error, service = %name, "its record could not be removed");
             }
-            node.events.record(plain(Some(name.as_str()), "removed", "no longer configured: ended; its images are kept"));
+            node.events.record(plain(
+                Some(name.as_str()),
+                "removed",
+                "no longer configured: ended; its images are kept",
+            ));
         });
     }
 }

@@ -97,21 +97,19 @@ pub(super) async fn service(
 }
 
 /// Tells a task which of the services it depends on are not there yet, until all are.
-async fn wait_for(
-    control: Control,
-    depends_on: Vec<ServiceName>,
-    inbox: tokio::sync::mpsc::Sender<Message>,
-) {
+async fn wait_for(control: Control, depends_on: Vec<ServiceName>, inbox: tokio::sync::mpsc::Sender<Message>) {
     let mut told = None;
     loop {
         let entries = control.entries().await;
         let there = |name: &ServiceName| {
-            entries.iter().any(|(n, e)| n == name && e.status.borrow().ready && e.status.borrow().state == "running")
+            entries
+                .iter()
+                .any(|(n, e)| n == name && e.status.borrow().ready && e.status.borrow().state == "running")
         };
-        let missing: Vec<String> =
-            depends_on.iter().filter(|n| !there(n)).map(ToString::to_string).collect();
+        let missing: Vec<String> = depends_on.iter().filter(|n| !there(n)).map(ToString::to_string).collect();
         let done = missing.is_empty();
-        if told.as_ref() != Some(&missing) && inbox.send(Message::WaitingFor(missing.clone())).await.is_err() {
+        if told.as_ref() != Some(&missing) && inbox.send(Message::WaitingFor(missing.clone())).await.is_err()
+        {
             return;
         }
         if done {
@@ -162,8 +160,8 @@ fn hot_folder(config: &Config) -> Option<PathBuf> {
         return None;
     }
     let shm = Path::new("/dev/shm");
-    let is_memory = nix::sys::statfs::statfs(shm)
-        .is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC);
+    let is_memory =
+        nix::sys::statfs::statfs(shm).is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC);
     if !is_memory {
         tracing::warn!("/dev/shm is no tmpfs: hot images are kept on disk, and restores will be slower");
         return None;
