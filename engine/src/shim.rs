@@ -14,8 +14,8 @@
 //! What it refuses: decisions, the configuration, the image store, threads.
 
 pub mod client;
-pub mod protocol;
 mod program;
+pub mod protocol;
 mod pump;
 mod sandbox;
 pub mod server;
