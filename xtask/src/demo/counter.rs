@@ -93,6 +93,9 @@ process = {{ command = [\"{program}\", \"--listen\", \"{address}\", \"--memory\"
 interval = \"2s\"
 max_checkpoints = 5
 
+[service.counter.restart]
+stable_after = \"1s\"
+
 [service.counter.probe.health]
 http = {{ url = \"http://{address}/health\" }}
 interval = \"250ms\"

@@ -74,6 +74,9 @@ process = {{ command = [\"{server}\", \"--port\", \"{port}\", \"--bind\", \"127.
 interval = \"4s\"
 max_checkpoints = 3
 
+[service.redis.restart]
+stable_after = \"1s\"
+
 [service.redis.probe.port]
 tcp = {{ address = \"{address}\" }}
 interval = \"500ms\"
@@ -108,7 +111,8 @@ fn is_whole(address: SocketAddr) -> Option<bool> {
     let mut connection = connect(address)?;
     for key in 0..KEYS {
         let name = format!("key:{key}");
-        write!(connection.get_mut(), "*2\r\n$3\r\nGET\r\n${}\r\n{name}\r\n", name.len()).ok()?;
+        let question = format!("*2\r\n$3\r\nGET\r\n${}\r\n{name}\r\n", name.len());
+        connection.get_mut().write_all(question.as_bytes()).ok()?;
         if line(&mut connection)? != format!("${VALUE}") {
             return Some(false);
         }
@@ -133,6 +137,7 @@ fn increment(connection: &mut Option<BufReader<TcpStream>>, address: SocketAddr)
 fn connect(address: SocketAddr) -> Option<BufReader<TcpStream>> {
     let stream = TcpStream::connect_timeout(&address, Duration::from_millis(100)).ok()?;
     stream.set_read_timeout(Some(Duration::from_millis(1000))).ok()?;
+    stream.set_nodelay(true).ok()?;
     Some(BufReader::new(stream))
 }
 

@@ -20,6 +20,7 @@ impl Watch {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(Stdio::null())
             .spawn()
             .context("can't follow the supervisor's events")?;
         let output = child.stdout.take().context("can't read the supervisor's events")?;
