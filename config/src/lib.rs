@@ -2,7 +2,7 @@
 //!
 //! Text goes in by one door, [`Config::parse`], and comes out as checked settings, or as all mistakes at once,
 //! each with its line, a marked excerpt and a hint. One table of keys is behind the reader, the JSON Schema
-//! ([`schema`]), the reference for people ([`reference`]) and the hints about unknown keys.
+//! ([`schema`]), the reference for people ([`reference()`]) and the hints about unknown keys.
 //!
 //! ```text
 //! text -> toml (syntax) -> raw (field by field, by the key table) -> check (across fields) -> Config

@@ -1,6 +1,6 @@
 //! CRIU, driven over its RPC: a `criu swrk` worker for each dump and each restore.
 //!
-//! A worker is started by the service's [`Shim`], so that it stands in the service's namespaces and a restored
+//! A worker is started by the service's [`crate::shim::Shim`], so that it stands in the service's namespaces and a restored
 //! service is the shim's child. It is started *before* the service is frozen: its start-up is then no part of the pause.
 //!
 //! What it refuses: deciding, freezing (see [`crate::checkpoint`]), and keeping images.

@@ -83,7 +83,7 @@ pub enum CheckpointReason {
 words!(CheckpointReason { Trial = "trial", Cadence = "cadence", Request = "request", Shutdown = "shutdown" });
 
 /// What has happened. Every answer bears the attempt of the command that it answers; `run` is the attempt of the
-/// start or restore that brought the run about (see [`Status::run`]).
+/// start or restore that brought the run about (see [`crate::service::Status::run`]).
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A start succeeded: the service runs.

@@ -66,7 +66,12 @@ const BANS: [Ban; 7] = [
 /// A line that may break a ban: package, end of the file's path, the name, and why.
 type Exception = (&'static str, &'static str, &'static str, &'static str);
 
-const EXCEPTIONS: [Exception; 0] = [];
+const EXCEPTIONS: [Exception; 1] = [(
+    "supervisor",
+    "cli/export.rs",
+    "File::create",
+    "the command line writes an archive where its user says, whole or not at all by a rename of its own",
+)];
 
 /// Every ban against every file of its package.
 pub(crate) fn check(root: &Path) -> Result<()> {
