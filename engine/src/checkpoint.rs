@@ -55,7 +55,7 @@ pub async fn dump(plan: Plan<'_>, worker: Worker, while_frozen: WhileFrozen) -> 
     fail_point("checkpoint.thawed");
     let unguarded = plan.shim.guard(Vec::new()).await;
     if dumped.is_err() && left_code_in(plan.pid) {
-        return Err(damaged_by_us(plan.pid, dumped.err()));
+        return Err(end_damaged(&plan, dumped.err()).await);
     }
     dumped?;
     let pause = ended?;
@@ -104,10 +104,15 @@ impl Still<'_> {
     }
 }
 
-/// CRIU was killed with its code inside the service. It cannot be taken out from outside.
-fn damaged_by_us(pid: i32, error: Option<Error>) -> Error {
+/// CRIU was killed with its code inside the service. It cannot be taken out from outside, and what such a process does
+/// next is nobody's intention: it is ended, which is noticed as any end is.
+async fn end_damaged(plan: &Plan<'_>, error: Option<Error>) -> Error {
+    let cgroup = plan.cgroup.clone();
+    let ended = tokio::task::spawn_blocking(move || cgroup.kill(FREEZE_MAX)).await;
+    let done = if matches!(ended, Ok(Ok(()))) { "was ended" } else { "must be ended" };
     let report = Report::new(format!(
-        "CRIU was ended while its code was inside process {pid}; the service must be recovered"
+        "CRIU was killed while its code was inside process {}; the service {done} to be recovered",
+        plan.pid
     ));
     Error::Internal(match error {
         Some(error) => report.because(error),

@@ -184,7 +184,8 @@ impl Worker {
         let answer = match timeout_at(deadline, talk).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
-                self.end(Duration::ZERO).await;
+                // It may still be taking its code out of the service.
+                self.end(EXIT_MAX).await;
                 return Err(with_log(error, log));
             }
             Err(_) => {
