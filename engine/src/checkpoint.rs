@@ -105,7 +105,8 @@ impl Still<'_> {
 }
 
 /// CRIU was killed with its code inside the service. It cannot be taken out from outside, and what such a process does
-/// next is nobody's intention: it is ended, which is noticed as any end is.
+/// next is nobody's intention: it is ended, which is noticed as any end is. `Refused`, so that the next slot of the cadence does
+/// not do the same to it again.
 async fn end_damaged(plan: &Plan<'_>, error: Option<Error>) -> Error {
     let cgroup = plan.cgroup.clone();
     let ended = tokio::task::spawn_blocking(move || cgroup.kill(FREEZE_MAX)).await;
@@ -114,7 +115,8 @@ async fn end_damaged(plan: &Plan<'_>, error: Option<Error>) -> Error {
         "CRIU was killed while its code was inside process {}; the service {done} to be recovered",
         plan.pid
     ));
-    Error::Internal(match error {
+    let report = report.remedy("raise checkpoint.timeout; a dump that is cut off costs a recovery");
+    Error::Refused(match error {
         Some(error) => report.because(error),
         None => report,
     })
