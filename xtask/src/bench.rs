@@ -1,11 +1,22 @@
-//! `cargo xtask bench`: the paper's tables, for criu, runc and us.
+//! `cargo xtask bench`: the paper's tables, for criu, runc and us (docs/benchmarks.md).
+//!
+//! Refuses to measure anything but release binaries.
 
-use anyhow::{Result, bail};
+use std::process::Command;
 
-use crate::prepare;
+use anyhow::Result;
 
-/// Set-up and release binaries; the measurements themselves go here.
-pub(crate) fn run(_arguments: &[String]) -> Result<()> {
-    let prepared = prepare::release(&["supervisor", "memhog"])?;
-    bail!("the measurements are not written yet; binaries are in {}", prepared.binaries.display())
+use crate::{command, prepare};
+
+/// Set-up, release binaries, then the measurements; `arguments` are theirs.
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    // Help needs no root, no set-up and no network.
+    if arguments.iter().any(|word| word == "--help" || word == "-h") {
+        let mut help = command::cargo();
+        help.args(["run", "--quiet", "--package", "benches", "--bin", "bench", "--"]).args(arguments);
+        return command::run(&mut help);
+    }
+    let prepared = prepare::release(&["supervisor", "memhog", "benches"])?;
+    let mut bench = Command::new(prepared.binaries.join("bench"));
+    command::run(prepared.environment.apply(bench.args(arguments)))
 }

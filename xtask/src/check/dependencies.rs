@@ -26,7 +26,7 @@ enum Others {
 const ENGINE_HAS_NO_WORDS: &str = "the engine is usable and testable without a daemon and its words";
 const CONFIG_IS_TEXT: &str = "a mistake is found without starting anything; can be fuzzed";
 
-const TABLE: [Row; 8] = [
+const TABLE: [Row; 9] = [
     Row { name: "policies", may_use: &[], must_not_reach: &[], others: Others::None },
     Row {
         name: "config",
@@ -65,6 +65,7 @@ const TABLE: [Row; 8] = [
     },
     Row { name: "counter", may_use: &[], must_not_reach: &[], others: Others::None },
     Row { name: "memhog", may_use: &[], must_not_reach: &[], others: Others::Allowed },
+    Row { name: "benches", may_use: &["engine"], must_not_reach: &[], others: Others::Allowed },
     Row { name: "xtask", may_use: &[], must_not_reach: &[], others: Others::Allowed },
 ];
 
