@@ -29,3 +29,17 @@ pub use node::{Exchange, Node};
 pub use settings::Runtime;
 pub use traces::Traces;
 pub use wait::{LIMIT, wait_for, wait_until};
+
+/// The same scenario for a plain process and for a container: `both! { name => function; }`, where the function takes a
+/// [`Runtime`].
+#[macro_export]
+macro_rules! both {
+    ($($name:ident => $scenario:path;)*) => {
+        mod process {
+            $(#[test] fn $name() { $scenario($crate::Runtime::Process) })*
+        }
+        mod runc {
+            $(#[test] fn $name() { $scenario($crate::Runtime::Runc) })*
+        }
+    };
+}

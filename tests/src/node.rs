@@ -207,8 +207,17 @@ impl Node {
             .unwrap_or_else(|e| panic!("supervisor {arguments:?}: {e}: {said:?}"))
     }
 
-    /// Takes a checkpoint now and waits until it is on disk; gives the image.
+    /// Takes a checkpoint now, and waits until it is on disk and found to be of a healthy service; gives the image.
     pub fn checkpoint(&self, service: &str) -> String {
+        let mark = self.mark();
+        let image = self.checkpoint_unjudged(service);
+        let is_good = |event: &Event| event.image.as_ref() == Some(&image) && event.text.ends_with("is good");
+        self.wait_for_event(mark, "image-judged", is_good);
+        image
+    }
+
+    /// Takes a checkpoint now, and waits until it is on disk; a crash before the next round of probes makes it suspect.
+    pub fn checkpoint_unjudged(&self, service: &str) -> String {
         let mark = self.mark();
         let answer = self.json(&["checkpoint", service]);
         assert_eq!(answer["outcome"], "done", "{answer}");

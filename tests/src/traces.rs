@@ -144,14 +144,20 @@ impl Traces {
     }
 }
 
-/// Every cgroup hierarchy's mount point.
+/// Our own place in every cgroup hierarchy, and its top; each hierarchy once, however often it is mounted.
 fn cgroup_roots() -> Vec<PathBuf> {
-    let text = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let fields = text.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-    let roots =
-        fields.filter(|f| f.len() > 2 && matches!(f[2], "cgroup" | "cgroup2")).map(|f| PathBuf::from(f[1]));
-    // Below our own place in them, which inside a container or a session is not the top.
-    roots.flat_map(|root| own_places().into_iter().map(move |own| root.join(own))).collect()
+    let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mut seen = BTreeSet::new();
+    let mut roots = Vec::new();
+    for line in text.lines().filter(|line| line.contains(" - cgroup")) {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let (Some(device), Some(target)) = (fields.get(2), fields.get(4)) else { continue };
+        if seen.insert((*device).to_owned()) {
+            roots.push(PathBuf::from(target));
+        }
+    }
+    // Inside a container or a session our own place is not the top.
+    roots.iter().flat_map(|root| own_places().into_iter().map(|own| root.join(own))).collect()
 }
 
 /// The paths of this process in its hierarchies, without the leading slash; the top always.

@@ -12,11 +12,11 @@ use super::Node;
 use crate::wait::{LIMIT, wait_for, wait_until};
 
 impl Node {
-    /// Starts the supervisor and waits until it is up and each of its counters answers.
+    /// Starts the supervisor and waits until each of its services runs and is healthy.
     pub fn start(&mut self) {
         self.start_only();
-        for counter in self.counters.clone().values() {
-            counter.ask("/health");
+        for service in self.counters.keys() {
+            self.wait_healthy(service);
         }
     }
 
@@ -112,11 +112,16 @@ impl Node {
         let pid = wait_for(LIMIT, &format!("{service} runs again"), || {
             self.pid(service).filter(|pid| *pid != former)
         });
-        wait_until(LIMIT, &format!("{service} is healthy again"), || {
+        self.wait_healthy(service);
+        pid
+    }
+
+    /// Waits until a service runs and its probes say that it is well.
+    pub fn wait_healthy(&self, service: &str) {
+        wait_until(LIMIT, &format!("{service} runs and is healthy"), || {
             let status = self.status(service);
             status["state"] == "running" && status["verdict"] == "healthy"
         });
-        pid
     }
 
     fn log_file(&self, start: u32) -> std::path::PathBuf {
