@@ -76,7 +76,7 @@ fn a_service_has_the_designs_defaults() {
         enabled: true,
         volumes: Vec::new(),
         rootfs: true,
-        tcp: Tcp::Established,
+        tcp: Tcp::SkipInFlight,
         criu: CriuOptions::default(),
     };
     assert_eq!(service.checkpoint, plan);

@@ -87,9 +87,9 @@ pub(super) static CHECKPOINT: Section = Section {
         Key::default(
             "tcp",
             Kind::Choice(words::<Tcp>),
-            "\"established\"",
-            "TCP connections: kept (`established`), restored closed (`close`), or kept but for those \
-            still being set up (`skip_in_flight`).",
+            "\"skip_in_flight\"",
+            "TCP connections: kept but for those still being set up (`skip_in_flight`), kept, with no \
+            checkpoint while one is being set up (`established`), or restored closed (`close`).",
         ),
         Key::table("criu", &CRIU),
     ],

@@ -49,7 +49,7 @@ pub(super) fn checkpoint(table: Table<'_>) -> Checkpoint {
             enabled,
             volumes: table.get("volumes", |cell| cell.list(path)).unwrap_or_default(),
             rootfs: table.get("rootfs", flag).unwrap_or_default(),
-            tcp: table.get("tcp", choice).unwrap_or(Tcp::Established),
+            tcp: table.get("tcp", choice).unwrap_or(Tcp::SkipInFlight),
             criu: criu(table.table("criu")),
         },
     };
