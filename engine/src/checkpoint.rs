@@ -74,6 +74,9 @@ struct Still<'a> {
 impl Still<'_> {
     fn begin(&mut self) -> Result<()> {
         fail_point("checkpoint.before-freeze");
+        if let Some(pid) = self.cgroup.stopped_member() {
+            return Err(stopped(pid));
+        }
         let begun = Instant::now();
         self.frozen = Some((self.cgroup.freeze(FREEZE_MAX)?, begun));
         fail_point("checkpoint.frozen");
@@ -102,6 +105,14 @@ impl Still<'_> {
             )),
         }
     }
+}
+
+/// An image of a service that stands still would restore one that stands still.
+fn stopped(pid: i32) -> Error {
+    Error::Unavailable(
+        Report::new(format!("checkpoint a service whose process {pid} is stopped by a signal"))
+            .remedy(format!("`kill -CONT {pid}` lets it go on; a liveness probe notices and recovers")),
+    )
 }
 
 /// CRIU was killed with its code inside the service. It cannot be taken out from outside, and what such a process does

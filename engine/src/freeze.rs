@@ -201,6 +201,16 @@ impl Cgroup {
         text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect()
     }
 
+    /// A member that a signal (SIGSTOP, SIGTSTP) has stopped, if there is one. CRIU must not be let near it once it is frozen
+    /// as well: in a v1 freezer it cannot go over from stopped to traced, so ptrace waits for ever.
+    pub fn stopped_member(&self) -> Option<i32> {
+        self.members().into_iter().find(|pid| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            // The name in parentheses may hold anything.
+            stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
+        })
+    }
+
     /// Sends SIGKILL to every member, until there is none or the limit is over. Thaws: a frozen v1 process does
     /// not die.
     pub fn kill(&self, limit: Duration) -> Result<()> {
