@@ -30,7 +30,7 @@ mod space;
 mod uses;
 
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -45,7 +45,7 @@ pub use prune::{Removed, Swept};
 pub use restore::{Prepared, Source};
 
 use crate::compat;
-use crate::durable::{create_dir_all, fail_point};
+use crate::durable::{create_dir_all, fail_point, failed};
 use crate::error::{Error, Report, Result};
 use marks::Mark;
 use places::Places;
@@ -109,8 +109,10 @@ impl Store {
     /// `Refused` when the folders cannot be created or written to; `Unavailable` when the disk is full.
     pub fn open(settings: Settings) -> Result<(Self, Swept)> {
         let boot_id = compat::boot_id()?;
-        create_dir_all(&settings.path)?;
-        settings.hot.as_deref().map_or(Ok(()), create_dir_all)?;
+        for folder in std::iter::once(&settings.path).chain(&settings.hot) {
+            create_dir_all(folder)?;
+            is_writable(folder)?;
+        }
         let places = Places { store: settings.path.clone(), memory: settings.hot.clone() };
         let inner = Inner { settings, places, boot_id, uses: Arc::new(Uses::default()) };
         let store = Self { inner: Arc::new(inner) };
@@ -326,6 +328,12 @@ impl Store {
     fn boot_id(&self) -> &str {
         &self.inner.boot_id
     }
+}
+
+/// A disk that is read-only is said at once, not by every checkpoint. One that is full is no reason not to begin.
+fn is_writable(folder: &Path) -> Result<()> {
+    nix::unistd::access(folder, nix::unistd::AccessFlags::W_OK)
+        .map_err(|errno| failed("write to", folder, errno.into()))
 }
 
 fn absent(id: &ImageId) -> Error {

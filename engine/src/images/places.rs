@@ -85,13 +85,14 @@ impl Places {
         self.image(service, id).join(MANIFEST_NAME).exists()
     }
 
-    /// Every service that has anything here.
+    /// Every service that has anything here. A file that somebody put beside their folders is nobody's.
     pub(super) fn services(&self) -> Result<BTreeSet<ServiceName>> {
-        let mut names = names_in(&self.store)?;
-        if let Some(memory) = &self.memory {
-            names.extend(names_in(memory)?);
+        let mut services = BTreeSet::new();
+        for root in std::iter::once(&self.store).chain(&self.memory) {
+            let folders = names_in(root)?.into_iter().filter(|name| root.join(name).is_dir());
+            services.extend(folders.filter_map(|name| ServiceName::try_from(name.as_str()).ok()));
         }
-        Ok(names.iter().filter_map(|name| ServiceName::try_from(name.as_str()).ok()).collect())
+        Ok(services)
     }
 
     /// Every image of a service that is durable or hot.

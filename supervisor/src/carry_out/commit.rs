@@ -31,7 +31,14 @@ pub(super) async fn commit_on(shared: Arc<Shared>) {
 /// The newest image that is not durable, and those behind it.
 async fn waiting(shared: &Arc<Shared>) -> Option<(ImageId, Vec<ImageId>)> {
     let (store, name) = (shared.node.store.clone(), shared.name.clone());
-    let uncommitted = blocking(move || store.uncommitted()).await.unwrap_or_default();
+    let uncommitted = match blocking(move || store.uncommitted()).await {
+        Ok(uncommitted) => uncommitted,
+        Err(error) => {
+            let text = format!("the store cannot be read: {error}");
+            shared.node.events.record(plain(Some(shared.name.as_str()), "commit-failed", text));
+            return None;
+        }
+    };
     let mut own: Vec<ImageId> =
         uncommitted.into_iter().filter(|(s, _)| *s == name).map(|(_, id)| id).collect();
     let newest = own.pop()?;
