@@ -112,6 +112,15 @@ pub fn refusal_in(lines: &[String]) -> Option<&'static Refusal> {
     REFUSALS.iter().find(|r| lines.iter().any(|line| line.contains(r.words)))
 }
 
+/// What can be done about a failure that may not be there the next time.
+pub fn remedy_in(lines: &[String]) -> Option<&'static str> {
+    // In CRIU's words: `Can't fork for 4711: File exists`.
+    let taken = |line: &String| line.contains("Can't fork for") && line.contains("File exists");
+    lines.iter().any(taken).then_some(
+        "another process has one of its pids; with isolation = \"pid\" it would have pids of its own",
+    )
+}
+
 /// Said as an error by CRIU, but without effect: it raises its own limit of open files if it may.
 fn is_harmless(line: &str) -> bool {
     line.contains("rlimit: Can't setup RLIMIT_NOFILE for self")

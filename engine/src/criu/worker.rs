@@ -74,6 +74,8 @@ pub struct Start<'a> {
     pub feature_cache: Option<&'a Path>,
     /// What a restored process gets in the place of something outside, by CRIU's name of that.
     pub inherited: Vec<(String, OwnedFd)>,
+    /// What is to be restored has pids up to this one, in the shim's namespace.
+    pub pids_above: i32,
 }
 
 impl Worker {
@@ -101,6 +103,7 @@ impl Worker {
             cgroups: start.cgroups,
             stderr: Output::File(start.work.join("stderr.log")),
             private_feature_cache: start.feature_cache.map(Path::to_owned),
+            pids_above: start.pids_above,
             ..Program::default()
         };
         let mut descriptors = vec![theirs.as_fd(), images.as_fd(), folder.as_fd()];
@@ -112,6 +115,11 @@ impl Worker {
             .map_err(|e| Error::Internal(Report::new("watch the socket to CRIU").because(e)))?;
         let inherited = start.inherited.into_iter().map(|(key, _)| key).collect();
         Ok(Self { socket, running, log: start.work.to_owned(), inherited })
+    }
+
+    /// Its pid in the shim's namespace: above those of whatever was there before it.
+    pub fn pid(&self) -> i32 {
+        self.running.pid
     }
 
     /// Dumps a tree and leaves it running, or, if `stay_dead`, ends it. `about_to_stop` is called just before CRIU stops the first task.
@@ -282,6 +290,9 @@ fn succeed(answer: &Response, what: &str, log: &Path) -> Result<()> {
         ));
     }
     let mut report = Report::new(format!("CRIU could not {what} the service"));
+    if let Some(remedy) = log::remedy_in(&all) {
+        report = report.remedy(remedy);
+    }
     if let Some(errno) = answer.errno.filter(|e| *e != 0) {
         report = report.because(nix::errno::Errno::from_raw(errno));
     }

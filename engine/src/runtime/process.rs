@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use super::{
@@ -37,6 +38,15 @@ pub struct Spec {
 /// Descriptor numbers, and CRIU's names of the pipes behind them.
 type Pipes = Vec<(i32, String)>;
 
+/// What a restore needs to know beside CRIU's images.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Left {
+    /// Pipes to the outside.
+    pipes: Pipes,
+    /// A pid above which the image has none.
+    last_pid: i32,
+}
+
 /// A service that is a plain process.
 #[derive(Debug)]
 pub struct Process {
@@ -67,6 +77,7 @@ impl Process {
             stdout: self.spec.stdout.clone(),
             stderr: self.spec.stderr.clone(),
             private_feature_cache: None,
+            pids_above: 0,
         };
         let running = shim.start_main(program).await?;
         self.instance(shim, running, cgroup).await
@@ -121,8 +132,10 @@ impl Process {
             cgroups: Vec::new(),
             feature_cache: self.feature_cache(),
             inherited: Vec::new(),
+            pids_above: 0,
         };
         let worker = Worker::start(&self.place.criu, shim, start).await?;
+        let left = Left { pipes: self.pipes(instance.handle.pid), last_pid: worker.pid() };
         let plan = Plan {
             target: DumpTarget { pid: instance.handle.inner_pid, ..DumpTarget::default() },
             cgroup: &instance.handle.cgroup,
@@ -132,8 +145,8 @@ impl Process {
             limit: dump.limit,
             pid: instance.handle.pid,
         };
-        let state = serde_json::to_value(self.pipes(instance.handle.pid))
-            .map_err(|e| Error::Internal(Report::new("note a service's pipes").because(e)))?;
+        let state = serde_json::to_value(left)
+            .map_err(|e| Error::Internal(Report::new("note what belongs to an image").because(e)))?;
         let pause = checkpoint::dump(plan, worker, dump.while_frozen).await?;
         Ok(Dumped { pause, state })
     }
@@ -142,12 +155,14 @@ impl Process {
         let cgroup = self.place.hierarchies.make(&self.place.node, &self.place.service)?;
         let shim = self.shim().await?;
         let work = self.place.criu_folder()?;
+        let left: Left = serde_json::from_value(from.state.clone()).unwrap_or_default();
         let start = Start {
             images: from.images,
             work: &work,
             cgroups: cgroup.procs_files(),
             feature_cache: self.feature_cache(),
-            inherited: self.new_pipes(&shim, from.state).await?,
+            inherited: self.new_pipes(&shim, &left.pipes).await?,
+            pids_above: left.last_pid,
         };
         let worker = Worker::start(&self.place.criu, &shim, start).await?;
         let pid = worker.restore(&self.place.options.get(), from.limit).await?;
@@ -167,10 +182,9 @@ impl Process {
     }
 
     /// New pipes to the shim in the place of those of the image.
-    async fn new_pipes(&self, shim: &Shim, state: &serde_json::Value) -> Result<Vec<(String, OwnedFd)>> {
-        let pipes: Pipes = serde_json::from_value(state.clone()).unwrap_or_default();
+    async fn new_pipes(&self, shim: &Shim, pipes: &Pipes) -> Result<Vec<(String, OwnedFd)>> {
         let mut made = Vec::new();
-        for (number, name) in pipes {
+        for (number, name) in pipes.clone() {
             let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
                 .map_err(|e| Error::Unavailable(Report::new("make a pipe").because(e)))?;
             let output = if number == 1 { &self.spec.stdout } else { &self.spec.stderr };

@@ -112,6 +112,7 @@ impl Runc {
             cgroups: Vec::new(),
             feature_cache: criu.feature_cache(),
             inherited: Vec::new(),
+            pids_above: 0,
         };
         let worker = Worker::start(criu, shim, start).await?;
         let plan = Plan {

@@ -67,6 +67,9 @@ pub struct Program {
     pub stderr: Output,
     /// CRIU's feature cache to be shown to it at `/run/criu.kdat`, in a mount namespace of its own.
     pub private_feature_cache: Option<PathBuf>,
+    /// A helper's pid, and those of what it starts, are to be above this one: it is about to need those up to it.
+    #[serde(default)]
+    pub pids_above: i32,
 }
 
 /// A user to become.

@@ -15,6 +15,11 @@ pub enum Isolation {
     None,
 }
 
+/// The pid that was given out last in the writer's namespace.
+const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
+/// What a service may have forked between the start of a worker and its own freeze.
+const PIDS_MEANWHILE: i32 = 64;
+
 /// Where CRIU looks for what it knows of the kernel.
 pub(super) const FEATURE_CACHE: &str = "/run/criu.kdat";
 
@@ -47,6 +52,16 @@ pub(super) fn show_feature_cache(cache: &Path) -> std::io::Result<()> {
     #[expect(clippy::disallowed_methods, reason = "a mount point, empty, of the name that CRIU itself uses")]
     std::fs::OpenOptions::new().create(true).append(true).open(target)?;
     mount(Some(cache), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+    Ok(())
+}
+
+/// The next pid of this namespace is above this one.
+pub(super) fn raise_pids(above: i32) -> std::io::Result<()> {
+    let last = std::fs::read_to_string(LAST_PID)?;
+    if last.trim().parse().is_ok_and(|last: i32| last < above) {
+        #[expect(clippy::disallowed_methods, reason = "a setting of the kernel, not a file of ours")]
+        std::fs::write(LAST_PID, (above + PIDS_MEANWHILE).to_string())?;
+    }
     Ok(())
 }
 

@@ -256,6 +256,10 @@ impl Server {
             // Without the cache CRIU is slower, not wrong.
             let _ = sandbox::show_feature_cache(cache);
         }
+        if self.isolation == Isolation::Pid {
+            // In a namespace that is new, CRIU would otherwise stand on the very pids that it is to restore.
+            let _ = sandbox::raise_pids(program.pids_above);
+        }
         match program::start(program, descriptors, self.isolation == Isolation::None) {
             Ok(started) => {
                 self.helpers.push(started.pid);
