@@ -9,6 +9,7 @@ mod reload;
 mod stand_in;
 mod start;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +17,11 @@ use std::time::Duration;
 use config::Config;
 use engine::lock::Lock;
 use policies::id::ServiceName;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::reload::Trigger;
 use crate::assemble::Ground;
 use crate::carry_out::Node;
 use crate::control::Control;
@@ -35,6 +37,8 @@ pub(crate) struct RunOptions {
     pub(crate) config: PathBuf,
 }
 
+/// How often systemd is told how many services run, if that has changed.
+const STATUS_EVERY: Duration = Duration::from_secs(1);
 /// Beyond the longest checkpoint: what else may take time when stopping.
 const STOP_GRACE: Duration = Duration::from_secs(20);
 
@@ -47,6 +51,12 @@ struct Daemon {
     control: Control,
     status: watch::Sender<NodeStatus>,
     tasks: Vec<(ServiceName, JoinHandle<()>)>,
+    /// Taken out of the configuration and not ended yet.
+    leaving: BTreeSet<ServiceName>,
+    /// Where those say that they have.
+    gone: mpsc::Sender<ServiceName>,
+    /// What systemd was told last.
+    said: String,
     stop: CancellationToken,
     _lock: Lock,
 }
@@ -54,7 +64,8 @@ struct Daemon {
 /// Runs until told to stop.
 pub(crate) async fn run(options: RunOptions) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
-    let mut daemon = start::start(options).await?;
+    let (gone, mut has_gone) = mpsc::channel(64);
+    let mut daemon = start::start(options, gone).await?;
     // A supervisor that nobody can talk to is not started; services are not touched before that is known.
     let door = crate::api::bind(&daemon.config.api.socket).await?;
     daemon.start_services().await;
@@ -63,14 +74,17 @@ pub(crate) async fn run(options: RunOptions) -> anyhow::Result<()> {
     notify(&[sd_notify::NotifyState::Ready]);
     daemon.node.events.record(plain(None, "node-started", "the supervisor runs"));
     let mut watchdog = watchdog();
+    let mut status = tokio::time::interval(STATUS_EVERY);
     loop {
         daemon.say_status().await;
         tokio::select! {
             asked = signals.next() => match asked {
                 Asked::Stop => break,
-                Asked::Reload => daemon.reload().await,
+                Asked::Reload => daemon.reload(Trigger::Asked).await,
             },
-            () = file.changed() => daemon.reload().await,
+            () = file.changed() => daemon.reload(Trigger::Seen).await,
+            Some(name) = has_gone.recv() => daemon.has_gone(&name).await,
+            _ = status.tick() => {}
             () = tick(&mut watchdog) => notify(&[sd_notify::NotifyState::Watchdog]),
         }
     }
@@ -92,6 +106,13 @@ impl Daemon {
 
     async fn start_service(&mut self, name: &ServiceName) {
         let Some(service) = self.config.services.get(name) else { return };
+        if self.leaving.contains(name) {
+            // Put back before it had ended: its end would be the new one's. `has_gone` comes here again.
+            let (entry, task) =
+                stand_in::spawn(name, "stopping", "it was taken out of the configuration and still ends");
+            self.tasks.push((name.clone(), task));
+            return self.control.insert(name.clone(), entry).await;
+        }
         let started = match self.ground.parts(name, service).map(Arc::new) {
             Ok(parts) => start::service(&self.node, &self.control, name, parts).await,
             Err(error) => Err(error),
@@ -100,7 +121,7 @@ impl Daemon {
             Ok(started) => started,
             Err(error) => {
                 self.node.events.record(plain(Some(name.as_str()), "start-failed", error.to_string()));
-                stand_in::spawn(name, &error.to_string())
+                stand_in::spawn(name, "failed", &error.to_string())
             }
         };
         self.control.insert(name.clone(), entry).await;
@@ -123,11 +144,14 @@ impl Daemon {
         }
     }
 
-    async fn say_status(&self) {
+    async fn say_status(&mut self) {
         let services = self.control.status().await.services;
         let running = services.iter().filter(|s| s.state == "running").count();
         let text = format!("{running} of {} services run", services.len());
-        notify(&[sd_notify::NotifyState::Status(&text)]);
+        if text != self.said {
+            notify(&[sd_notify::NotifyState::Status(&text)]);
+            self.said = text;
+        }
     }
 
     /// Lets what is under way come to its end. Services run on.

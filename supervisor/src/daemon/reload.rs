@@ -4,21 +4,36 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::{Change, diff};
+use config::{Change, Config, Diff, diff};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use policies::id::ServiceName;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::{Daemon, notify as tell_systemd, start};
+use crate::control::Entry;
 use crate::events::plain;
 use crate::service::Message;
 
 /// Editors write in several steps; the file is read once they have been still for so long.
 const QUIET: Duration = Duration::from_millis(250);
+/// In a folder that is never still it is read all the same, so long after the first step.
+const QUIET_MAX: Duration = Duration::from_secs(2);
+
+/// Why the file is read anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trigger {
+    /// Somebody asked for it and waits for an answer.
+    Asked,
+    /// Something in its folder changed.
+    Seen,
+}
 
 /// Watches the folder of the file, so that a file put in its place by a rename is seen too.
 pub(super) struct Watcher {
     changes: mpsc::Receiver<()>,
+    /// When it is to be read, as things are, and at the latest.
+    due: Option<(Instant, Instant)>,
     _watcher: Option<RecommendedWatcher>,
 }
 
@@ -30,15 +45,29 @@ impl Watcher {
         if let Err(error) = &watcher {
             tracing::warn!(%error, file = %file.display(), "the configuration file cannot be watched; SIGHUP reloads it");
         }
-        Self { changes, _watcher: watcher.ok() }
+        Self { changes, due: None, _watcher: watcher.ok() }
     }
 
-    /// Waits until the file may be another one, and still.
+    /// Waits until the file may be another one, and still. Dropped and called again it goes on where it was.
     pub(super) async fn changed(&mut self) {
-        if self.changes.recv().await.is_none() {
-            std::future::pending::<()>().await;
+        loop {
+            let change = match self.due {
+                Some((at, latest)) => tokio::time::timeout_at(at.min(latest), self.changes.recv()).await,
+                None => Ok(self.changes.recv().await),
+            };
+            match change {
+                Ok(Some(())) => {
+                    let now = Instant::now();
+                    let latest = self.due.map_or(now + QUIET_MAX, |(_, latest)| latest);
+                    self.due = Some((now + QUIET, latest));
+                }
+                Ok(None) => std::future::pending().await,
+                Err(_) => {
+                    self.due = None;
+                    return;
+                }
+            }
         }
-        while let Ok(Some(())) = tokio::time::timeout(QUIET, self.changes.recv()).await {}
     }
 }
 
@@ -63,24 +92,31 @@ fn watcher(file: &Path, sender: mpsc::Sender<()>) -> notify::Result<RecommendedW
 }
 
 impl Daemon {
-    /// Reads the file and does what has changed.
-    pub(super) async fn reload(&mut self) {
-        let config = match start::read_config(&self.options.config) {
-            Ok(config) => config,
-            Err(error) => return self.refuse(&format!("{error:#}")),
-        };
-        let difference = diff(&self.config, &config);
-        let was_refused = self.status.borrow().config_error.is_some();
-        if difference.is_empty() && !was_refused {
+    /// Reads the file and does what has changed. Whoever asked is answered, whatever came of it.
+    pub(super) async fn reload(&mut self, trigger: Trigger) {
+        let read = start::read_config(&self.options.config);
+        if trigger == Trigger::Seen && self.is_known(&read) {
             return;
         }
-        if let Ok(now) = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC) {
-            let micros = now.tv_sec() * 1_000_000 + now.tv_nsec() / 1000;
-            tell_systemd(&[
-                sd_notify::NotifyState::Reloading,
-                sd_notify::NotifyState::MonotonicUsec(i128::from(micros)),
-            ]);
+        tell_reloading();
+        match read {
+            Ok(config) => self.take_over(config).await,
+            Err(error) => self.refuse(&format!("{error:#}")),
         }
+        tell_systemd(&[sd_notify::NotifyState::Ready]);
+    }
+
+    /// Whether it says what was read before.
+    fn is_known(&self, read: &anyhow::Result<Config>) -> bool {
+        let refused = self.status.borrow().config_error.clone();
+        match read {
+            Ok(config) => refused.is_none() && diff(&self.config, config).is_empty(),
+            Err(error) => refused == Some(format!("{error:#}")),
+        }
+    }
+
+    async fn take_over(&mut self, config: Config) {
+        let difference = diff(&self.config, &config);
         self.status.send_modify(|status| status.config_error = None);
         self.config = config;
         for name in &difference.removed {
@@ -89,9 +125,17 @@ impl Daemon {
         for (name, change) in &difference.changed {
             self.change(name, change).await;
         }
-        for name in &difference.added {
+        // What kept a service from being put together may lie outside of the file.
+        let failed = self.stand_ins().await;
+        for name in
+            failed.iter().filter(|name| !difference.changed.contains_key(*name)).chain(&difference.added)
+        {
             self.start_service(name).await;
         }
+        self.tell_reloaded(&difference);
+    }
+
+    fn tell_reloaded(&self, difference: &Diff) {
         let mut text = format!(
             "configuration read: {} added, {} changed, {} removed",
             difference.added.len(),
@@ -104,7 +148,6 @@ impl Daemon {
             text.push_str(&format!("; takes effect when the supervisor is started again: {later}{store}"));
         }
         self.node.events.record(plain(None, "config-reloaded", text));
-        tell_systemd(&[sd_notify::NotifyState::Ready]);
     }
 
     fn refuse(&self, why: &str) {
@@ -113,10 +156,16 @@ impl Daemon {
         self.status.send_modify(|status| status.config_error = Some(why.to_owned()));
     }
 
+    /// Services that could not even be put together.
+    async fn stand_ins(&self) -> Vec<ServiceName> {
+        let entries = self.control.entries().await;
+        entries.into_iter().filter(|(_, entry)| stands_in(entry)).map(|(name, _)| name).collect()
+    }
+
     async fn change(&mut self, name: &ServiceName, change: &Change) {
         let Some(service) = self.config.services.get(name) else { return };
         let entry = self.control.entry(name.as_str()).await;
-        let stands_in = entry.as_ref().is_ok_and(|e| e.status.borrow().runtime.is_empty());
+        let stands_in = entry.as_ref().is_ok_and(stands_in);
         if stands_in {
             return self.start_service(name).await;
         }
@@ -140,20 +189,44 @@ impl Daemon {
         }
         self.control.remove(name).await;
         let task = self.tasks.iter().position(|(n, _)| n == name).map(|at| self.tasks.swap_remove(at));
-        let (node, name) = (self.node.clone(), name.clone());
-        tokio::spawn(async move {
+        self.leaving.insert(name.clone());
+        let (node, gone, leaves) = (self.node.clone(), self.gone.clone(), name.clone());
+        let tail = tokio::spawn(async move {
             if let Some((_, task)) = task {
                 // Its end is what counts, not how.
                 let _ = task.await;
             }
-            if let Err(error) = node.journal.forget(&name) {
-                tracing::warn!(%error, service = %name, "its record could not be removed");
+            if let Err(error) = node.journal.forget(&leaves) {
+                tracing::warn!(%error, service = %leaves, "its record could not be removed");
             }
-            node.events.record(plain(
-                Some(name.as_str()),
-                "removed",
-                "no longer configured: ended; its images are kept",
-            ));
+            let text = "no longer configured: ended; its images are kept";
+            node.events.record(plain(Some(leaves.as_str()), "removed", text));
+            // Nobody listens once the supervisor stops.
+            let _ = gone.send(leaves).await;
         });
+        // The supervisor's own end waits for it.
+        self.tasks.push((name.clone(), tail));
     }
+
+    /// A service that was taken out has ended. It may have been put back meanwhile.
+    pub(super) async fn has_gone(&mut self, name: &ServiceName) {
+        self.leaving.remove(name);
+        if self.config.services.contains_key(name) {
+            self.start_service(name).await;
+        }
+    }
+}
+
+/// Whether nothing runs behind it. A task that has not published anything yet has no state.
+fn stands_in(entry: &Entry) -> bool {
+    let status = entry.status.borrow();
+    status.runtime.is_empty() && !status.state.is_empty()
+}
+
+/// A reload begins. systemd wants to know when.
+fn tell_reloading() {
+    let Ok(now) = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC) else { return };
+    let micros = now.tv_sec() * 1_000_000 + now.tv_nsec() / 1000;
+    let since = sd_notify::NotifyState::MonotonicUsec(i128::from(micros));
+    tell_systemd(&[sd_notify::NotifyState::Reloading, since]);
 }

@@ -1,5 +1,5 @@
-//! A service that cannot even be put together (its bundle is not one, say): seen as failed, and answering so,
-//! until a reload mends it.
+//! A service that cannot even be put together (its bundle is not one, say), or not yet: seen as such, and answering so, until a reload
+//! or time mends it.
 
 use policies::id::ServiceName;
 use tokio::sync::{mpsc, watch};
@@ -11,11 +11,11 @@ use crate::service::Message;
 use crate::status::ServiceStatus;
 
 /// Starts the stand-in.
-pub(super) fn spawn(name: &ServiceName, why: &str) -> (Entry, JoinHandle<()>) {
+pub(super) fn spawn(name: &ServiceName, state: &str, why: &str) -> (Entry, JoinHandle<()>) {
     let (inbox, mut messages) = mpsc::channel(16);
     let status = ServiceStatus {
         name: name.to_string(),
-        state: "failed".to_owned(),
+        state: state.to_owned(),
         failed: Some(why.to_owned()),
         ..ServiceStatus::default()
     };

@@ -1,5 +1,6 @@
 //! Putting the daemon together, and one service's task.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,7 +15,7 @@ use engine::journal::Journal;
 use engine::lock::Lock;
 use engine::process::command::Command;
 use policies::id::ServiceName;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -39,7 +40,7 @@ pub(super) fn read_config(path: &Path) -> anyhow::Result<Config> {
 }
 
 /// Everything but the services.
-pub(super) async fn start(options: RunOptions) -> anyhow::Result<Daemon> {
+pub(super) async fn start(options: RunOptions, gone: mpsc::Sender<ServiceName>) -> anyhow::Result<Daemon> {
     let config = read_config(&options.config)?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");
@@ -71,6 +72,9 @@ pub(super) async fn start(options: RunOptions) -> anyhow::Result<Daemon> {
         control: Control::new(published, store, events),
         status,
         tasks: Vec::new(),
+        leaving: BTreeSet::new(),
+        gone,
+        said: String::new(),
         stop: CancellationToken::new(),
         _lock: lock,
     })
