@@ -12,6 +12,7 @@
 //! It refuses to know anything of the supervisor's inside but its outside formats (command line, journal,
 //! store) and its fail points; to sleep as a way of waiting; and to end any process but by its pid.
 
+pub mod bad_days;
 mod bundle;
 mod counter;
 mod event;
