@@ -45,6 +45,8 @@ impl Hierarchies {
         Ok(Self::from_text(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?))
     }
 
+    /// Of several mounts of a hierarchy the first is taken: CRIU, whoever runs it on this host, mounts all of them a second time
+    /// in its working folder (`.criu.cgyard`) for as long as a dump or restore takes.
     fn from_text(mountinfo: &str, own: &str) -> Self {
         let mut found = Self::default();
         for line in mountinfo.lines() {
@@ -62,9 +64,13 @@ impl Hierarchies {
                 Some(Path::new(target).join(below))
             };
             match *kind {
-                "cgroup2" => found.unified = place(own_v2(own)),
-                "cgroup" if has("freezer") => found.freezer = place(own_v1(own, "freezer")),
-                "cgroup" if has("memory") => found.memory = place(own_v1(own, "memory")),
+                "cgroup2" if found.unified.is_none() => found.unified = place(own_v2(own)),
+                "cgroup" if has("freezer") && found.freezer.is_none() => {
+                    found.freezer = place(own_v1(own, "freezer"));
+                }
+                "cgroup" if has("memory") && found.memory.is_none() => {
+                    found.memory = place(own_v1(own, "memory"));
+                }
                 _ => {}
             }
         }
@@ -354,6 +360,18 @@ mod tests {
         assert_eq!(found.freezer.as_deref(), Some(Path::new("/sys/fs/cgroup/freezer/")));
         assert_eq!(found.memory.as_deref(), Some(Path::new("/sys/fs/cgroup/memory/box/a")));
         assert_eq!(found.mode(), "hybrid (v1 freezer)");
+    }
+
+    #[test]
+    fn what_a_criu_at_work_mounts_is_not_taken() {
+        let yard = "\
+90 23 0:26 / /var/tmp/work/.criu.cgyard.x/memory rw - cgroup none rw,memory
+91 23 0:27 / /var/tmp/work/.criu.cgyard.x/freezer rw - cgroup none rw,freezer
+92 23 0:28 / /var/tmp/work/.criu.cgyard.x/unified rw - cgroup2 none rw
+";
+        let own = "8:freezer:/\n4:memory:/box/a\n0::/\n";
+        let found = Hierarchies::from_text(&format!("{HYBRID}{yard}"), own);
+        assert_eq!(found, Hierarchies::from_text(HYBRID, own));
     }
 
     #[test]
