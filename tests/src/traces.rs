@@ -34,15 +34,28 @@ impl Traces {
         &self.hot
     }
 
-    /// Its cgroups in every hierarchy, those of services before the node's own.
+    /// Its cgroups in every hierarchy, those below before those above: `supervisor-NODE/SERVICE`, and
+    /// `supervisor-NODE@SERVICE` of containers.
     #[must_use]
     pub fn cgroups(&self) -> Vec<PathBuf> {
-        let name = format!("supervisor-{}", self.node);
+        let (name, containers) = (format!("supervisor-{}", self.node), format!("supervisor-{}@", self.node));
+        let is_ours = |folder: &PathBuf| {
+            let last = folder.file_name().and_then(|last| last.to_str()).unwrap_or_default();
+            last == name || last.starts_with(&containers)
+        };
         let mut found = Vec::new();
-        for root in cgroup_roots() {
-            collect(&root.join(&name), &mut found);
+        for folder in cgroup_roots().iter().flat_map(|root| entries(root)).filter(is_ours) {
+            collect(&folder, &mut found);
         }
         found
+    }
+
+    /// Those of one service.
+    #[must_use]
+    pub fn cgroups_of(&self, service: &str) -> Vec<PathBuf> {
+        let container = format!("supervisor-{}@{service}", self.node);
+        let folders = self.cgroups().into_iter();
+        folders.filter(|folder| folder.ends_with(service) || folder.ends_with(&container)).collect()
     }
 
     /// The members of all of them.

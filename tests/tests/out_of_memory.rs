@@ -41,7 +41,8 @@ fn limit_of_the_cgroup(runtime: Runtime) {
 
 /// v2's name of it, else v1's.
 fn limit_file(node: &Node) -> Option<PathBuf> {
-    let cgroups = node.traces().cgroups().into_iter().filter(|folder| folder.ends_with("counter"));
-    let files = cgroups.flat_map(|folder| [folder.join("memory.max"), folder.join("memory.limit_in_bytes")]);
-    files.into_iter().find(|file| file.exists())
+    let cgroups = node.traces().cgroups_of("counter");
+    let mut files =
+        cgroups.iter().flat_map(|folder| [folder.join("memory.max"), folder.join("memory.limit_in_bytes")]);
+    files.find(|file| file.exists())
 }
