@@ -145,6 +145,7 @@ impl Ground {
 
 impl Drop for Folders {
     fn drop(&mut self) {
+        unmount_below(&self.disk);
         for folder in [&self.disk, &self.memory] {
             // What is left goes with the ground's own folders.
             let _ = std::fs::remove_dir_all(folder);
@@ -167,6 +168,19 @@ impl Load {
         ];
         let words = values.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
         words.chain(["--ticker".to_owned()]).collect()
+    }
+}
+
+/// criu that was killed leaves the mounts that it made in its working folder.
+fn unmount_below(folder: &Path) {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let targets =
+        mounts.lines().filter_map(|line| line.split(' ').nth(4)).filter(|t| Path::new(t).starts_with(folder));
+    let targets: Vec<&str> = targets.collect();
+    for target in targets.into_iter().rev() {
+        if let Err(error) = nix::mount::umount2(target, nix::mount::MntFlags::MNT_DETACH) {
+            eprintln!("bench: the mount {target} is left: {error}");
+        }
     }
 }
 

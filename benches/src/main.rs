@@ -4,6 +4,7 @@
 //! It refuses to run without root, and to leave anything behind: processes, containers, cgroups, mounts, folders.
 
 mod bundle;
+mod cgroups;
 mod contenders;
 mod ground;
 mod measure;

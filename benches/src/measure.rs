@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::contenders::{Contender, Session};
 use crate::ground::{Ground, Load, Memory};
 use crate::options::Options;
-use crate::processes::check_interrupted;
+use crate::processes::was_interrupted;
 use crate::results::{Figure, Results};
 use crate::service::Known;
 
@@ -25,7 +25,9 @@ pub(crate) fn all(options: &Options, ground: &Ground, contenders: &[Contender]) 
                 for place in 0..contenders.len() {
                     let contender = contenders[(round + place) % contenders.len()];
                     let outcome = one(ground, contender, load);
-                    check_interrupted()?;
+                    if was_interrupted() {
+                        bail!("interrupted");
+                    }
                     tell(load, contender, round, &outcome);
                     results.note(load, contender, round, outcome);
                 }

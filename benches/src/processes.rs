@@ -19,29 +19,43 @@ use rustix::process::{PidfdFlags, pidfd_open};
 
 static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
+static CLEARING_UP: AtomicBool = AtomicBool::new(false);
+
 /// How long what was killed may take to be gone; a frozen one never is.
 const END_MAX: Duration = Duration::from_secs(20);
 /// How often it is looked whether we were interrupted.
 const GLANCE: Duration = Duration::from_millis(100);
 
-/// From now on SIGINT and SIGTERM end what we wait for, so that we can clear up.
+/// From now on SIGINT and SIGTERM end what we wait for, so that we can clear up. A second one changes nothing: clearing up has
+/// its own limits, and some who end a program send the signal twice.
 pub(crate) fn listen_for_interrupts() -> Result<()> {
     let flag = INTERRUPTED.get_or_init(Arc::default);
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // A second one means now.
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(flag))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(flag)))
-            .context("listen for signals")?;
+        signal_hook::flag::register(signal, Arc::clone(flag)).context("listen for signals")?;
     }
     Ok(())
 }
 
-/// An error once we were interrupted.
+/// Whether we were.
+pub(crate) fn was_interrupted() -> bool {
+    INTERRUPTED.get().is_some_and(|flag| flag.load(Ordering::SeqCst))
+}
+
+/// An error once we were interrupted, unless we are clearing up.
 pub(crate) fn check_interrupted() -> Result<()> {
-    if INTERRUPTED.get().is_some_and(|flag| flag.load(Ordering::SeqCst)) {
+    if was_interrupted() && !CLEARING_UP.load(Ordering::SeqCst) {
         bail!("interrupted");
     }
     Ok(())
+}
+
+/// Clears up: no interruption disturbs it, and what fails is told, for there is nobody to handle it.
+pub(crate) fn clear_up(work: impl FnOnce() -> Result<()>) {
+    let within = CLEARING_UP.swap(true, Ordering::SeqCst);
+    if let Err(error) = work() {
+        eprintln!("bench: {error:#}");
+    }
+    CLEARING_UP.store(within, Ordering::SeqCst);
 }
 
 /// Makes us the reaper of whatever our descendants leave behind.
@@ -86,6 +100,15 @@ impl Watched {
         match rustix::process::pidfd_send_signal(&self.descriptor, rustix::process::Signal::KILL) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
             Err(error) => Err(error).with_context(|| format!("kill process {}", self.pid)),
+        }
+    }
+
+    /// An error once it has ended.
+    pub(crate) fn check_alive(&self) -> Result<()> {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        match poll(&mut [PollFd::new(&self.descriptor, PollFlags::IN)], Some(&now)) {
+            Ok(0) => Ok(()),
+            _ => bail!("process {} has ended", self.pid),
         }
     }
 
@@ -198,10 +221,11 @@ mod tests {
         let tree = descendants(pid);
         assert_eq!(tree.len(), 1, "{tree:?}");
         let (first, child) = (Watched::open(pid).expect("alive"), Watched::open(tree[0]).expect("alive"));
-        assert!(first.wait(Duration::ZERO).is_err(), "it runs");
+        first.check_alive().expect("it runs");
         for process in [&child, &first] {
             process.kill().expect("killed");
             process.wait(Duration::from_secs(10)).expect("ends");
+            assert!(process.check_alive().is_err());
             process.kill().expect("once more does nothing");
         }
         shell.wait().expect("reaped");

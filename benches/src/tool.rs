@@ -1,9 +1,11 @@
 //! Running a command and timing it: from before its start to its end, as whoever runs it sees it.
 //!
-//! Refuses to swallow what a failed one said: its last lines are in the error.
+//! Interruptions meant for us do not reach it, and one that has begun is let end: criu killed in the middle of a restore leaves
+//! mounts on the host. Refuses to swallow what a failed one said: its last lines are in the error.
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,10 +13,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::namespace::Namespace;
-use crate::processes::Watched;
+use crate::processes::{self, Watched};
 
 /// No command may take longer; 1 GiB needs about a second.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
+/// How long a command that is not needed any more may take to end.
+const ENDING_MAX: Duration = Duration::from_secs(20);
 /// So many last lines of each log are shown.
 const LINES_MAX: usize = 6;
 
@@ -36,7 +40,7 @@ pub(crate) struct Tool<'a> {
     pub(crate) own_logs: Vec<PathBuf>,
 }
 
-/// A command under way; killed when dropped.
+/// A command under way; dropped, it is waited for, and killed if that takes too long.
 #[derive(Debug)]
 pub(crate) struct Running {
     child: Child,
@@ -65,7 +69,7 @@ impl Tool<'_> {
     ) -> Result<Running> {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).args(arguments.into_iter().map(Into::into));
-        command.envs(self.env.iter().map(|(key, value)| (key, value))).stdin(Stdio::null());
+        command.envs(self.env.iter().map(|(key, value)| (key, value))).stdin(Stdio::null()).process_group(0);
         let line = line(&command);
         let log = |end: &str| self.logs.join(format!("{name}.{end}"));
         let (stdout, stderr) = (log("out"), log("err"));
@@ -146,11 +150,16 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if !self.ended {
-            // One that has just ended is reaped all the same.
-            let _ = self.child.kill();
-            let _ = self.child.wait();
+        if self.ended {
+            return;
         }
+        processes::clear_up(|| {
+            let waited = Watched::open(self.pid()?).and_then(|process| process.wait(ENDING_MAX));
+            if waited.is_err() {
+                self.child.kill().with_context(|| format!("kill `{}`", self.line))?;
+            }
+            self.child.wait().map(drop).with_context(|| format!("reap `{}`", self.line))
+        });
     }
 }
 

@@ -33,11 +33,12 @@ pub(super) fn start<'a>(
     let mut arguments = load.arguments(service.address());
     arguments.extend(["--log".to_owned(), folders.disk.join("memhog.log").display().to_string()]);
     let workload = ground.tool(&ground.memhog, namespace, &folders)?;
-    let mut running = workload.start("memhog", arguments)?;
-    service.wait_until_up(|| running.check())?;
-    let pid = running.let_go()?;
+    let pid = workload.start("memhog", arguments)?.let_go()?;
     let tool = ground.tool(&ground.criu, namespace, &folders)?;
-    Ok(Box::new(Criu { tool, service, main: Some(Watched::open(pid)?), pid, restoring: None, folders }))
+    let main = Watched::open(pid)?;
+    let session = Criu { tool, service, main: Some(main), pid, restoring: None, folders };
+    service.wait_until_up(|| session.main.as_ref().map_or(Ok(()), Watched::check_alive))?;
+    Ok(Box::new(session))
 }
 
 impl Criu<'_> {
@@ -116,9 +117,7 @@ impl Session for Criu<'_> {
 impl Drop for Criu<'_> {
     fn drop(&mut self) {
         drop(self.restoring.take());
-        if let Err(error) = processes::end_descendants() {
-            eprintln!("bench: {error:#}");
-        }
+        processes::clear_up(processes::end_descendants);
     }
 }
 

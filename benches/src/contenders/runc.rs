@@ -9,12 +9,12 @@ use anyhow::{Context, Result};
 
 use super::criu::{make_folder, size, sync};
 use super::{Checkpoint, Session};
-use crate::bundle;
 use crate::ground::{Folders, Ground, Load};
 use crate::namespace::Namespace;
 use crate::processes::{self, Watched};
 use crate::service::Service;
 use crate::tool::{LIMIT, Running, Tool};
+use crate::{bundle, cgroups};
 
 struct Runc<'a> {
     tool: Tool<'a>,
@@ -108,11 +108,14 @@ impl Runc<'_> {
     /// Ends every container and takes it off runc's list, its cgroups with it.
     fn delete(&mut self) -> Result<()> {
         drop(self.restoring.take());
+        cgroups::thaw(&self.folders.mark);
         processes::end_descendants()?;
-        for id in std::mem::take(&mut self.containers) {
-            self.tool.run("delete", ["delete", "--force", &id])?;
-        }
-        Ok(())
+        let containers = std::mem::take(&mut self.containers).into_iter();
+        let deleted = containers.map(|id| self.tool.run("delete", ["delete", "--force", &id]).map(drop));
+        let deleted: Vec<Result<()>> = deleted.collect();
+        // What runc could not delete is cleared all the same.
+        cgroups::remove(&self.folders.mark);
+        deleted.into_iter().collect()
     }
 }
 
@@ -166,8 +169,6 @@ impl Session for Runc<'_> {
 
 impl Drop for Runc<'_> {
     fn drop(&mut self) {
-        if let Err(error) = self.delete() {
-            eprintln!("bench: {error:#}");
-        }
+        processes::clear_up(|| self.delete());
     }
 }

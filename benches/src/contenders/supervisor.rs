@@ -7,16 +7,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use engine::durable::Log;
-use engine::freeze::Hierarchies;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Checkpoint, Session};
-use crate::bundle;
 use crate::ground::{Folders, Ground, Load};
 use crate::processes::{self, Watched, check_interrupted};
 use crate::service::Service;
 use crate::tool::{LIMIT, Running, Tool};
+use crate::{bundle, cgroups};
 
 const NAME: &str = "memhog";
 /// How often the journal of events is looked at, and the daemon asked while it starts.
@@ -24,6 +23,9 @@ const GLANCE: Duration = Duration::from_millis(5);
 
 /// Events after which nothing more is to be waited for.
 const GAVE_UP: [&str; 3] = ["gave-up", "start-failed", "commit-failed"];
+
+/// An attempt that came to nothing; another may follow.
+const RUNG_FAILED: &str = "rung-failed";
 
 /// What runs the workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,13 +190,13 @@ impl Supervisor<'_> {
     /// What an abrupt end leaves: cgroups, which hold frozen processes perhaps, and the hot images.
     fn clear(&mut self) -> Result<()> {
         drop(self.restoring.take());
-        drop(self.daemon.take());
-        let cgroup = Hierarchies::find()?.make(&self.folders.mark, NAME)?;
-        cgroup.kill(LIMIT)?;
+        // What it has begun it brings to its end; if not, the rest is cleared all the same.
+        let ended = self.daemon.take().map_or(Ok(()), Running::terminate);
+        cgroups::thaw(&self.folders.mark);
         processes::end_descendants()?;
-        cgroup.remove()?;
-        remove_node_cgroups(&self.folders.mark);
-        remove_hot(&self.folders.disk.join("state"))
+        cgroups::remove(&self.folders.mark);
+        remove_hot(&self.folders.disk.join("state"))?;
+        ended
     }
 }
 
@@ -246,10 +248,12 @@ impl Session for Supervisor<'_> {
     fn check(&mut self) -> Result<()> {
         // The journal is there a little later than the daemon.
         let events = self.events().unwrap_or_default();
-        if let Some(event) =
-            events.iter().skip(self.mark).find(|event| GAVE_UP.contains(&event.kind.as_str()))
-        {
-            bail!("{}: {}", event.kind, event.text);
+        let since = events.get(self.mark..).unwrap_or_default();
+        let gave_up = |event: &&Event| GAVE_UP.contains(&event.kind.as_str());
+        if since.iter().any(|event| gave_up(&event)) {
+            let told = since.iter().filter(|event| event.kind == RUNG_FAILED || gave_up(event));
+            let told: Vec<String> = told.map(|event| format!("{}: {}", event.kind, event.text)).collect();
+            bail!("{}", told.join("; "));
         }
         self.daemon.as_mut().map_or(Ok(()), Running::check)?;
         self.restoring.as_mut().map_or(Ok(()), Running::check)
@@ -261,7 +265,7 @@ impl Session for Supervisor<'_> {
             None => self.wait_for(|event| event.kind == "recovered").map(drop)?,
         }
         // Its time counts, for that is what a user would see; but it should not go unnoticed.
-        for event in self.events()?.iter().skip(self.mark).filter(|event| event.kind == "rung-failed") {
+        for event in self.events()?.iter().skip(self.mark).filter(|event| event.kind == RUNG_FAILED) {
             eprintln!("bench: more than one attempt was needed: {}", event.text);
         }
         Ok(())
@@ -281,25 +285,7 @@ impl Session for Supervisor<'_> {
 
 impl Drop for Supervisor<'_> {
     fn drop(&mut self) {
-        if let Err(error) = self.clear() {
-            eprintln!("bench: {error:#}");
-        }
-    }
-}
-
-/// The cgroups above the service's, one for each hierarchy, empty by now.
-fn remove_node_cgroups(node: &str) {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let own =
-        groups.lines().filter_map(|line| line.rsplit(':').next()).map(|path| path.trim_start_matches('/'));
-    let own: Vec<&str> = own.collect();
-    for mount in mounts.lines().filter(|line| line.contains(" - cgroup")).filter_map(|l| l.split(' ').nth(4))
-    {
-        for place in own.iter().chain(&[""]) {
-            // Only an empty cgroup can be removed, and only this one bears our name.
-            let _ = std::fs::remove_dir(Path::new(mount).join(place).join(format!("supervisor-{node}")));
-        }
+        processes::clear_up(|| self.clear());
     }
 }
 
