@@ -133,7 +133,9 @@ impl Store {
             return Err(Error::Invalid(Report::new(format!("image exists already: {id}"))));
         }
         let place = space::place_for(places, needs.memory, settings.hot_max_size, settings.min_free)?;
-        space::disk_has(&places.store, needs.files, settings.min_free)?;
+        if needs.files > 0 {
+            space::disk_has(&places.store, needs.files, settings.min_free)?;
+        }
         let (folder, files) = (restore::hot_folder(places, service, id, place), places.files(service, id));
         let staging = hot::staging(self, service, id, (folder.clone(), files.clone()), held);
         hot::create_folders(&folder, &files)?;

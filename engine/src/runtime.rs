@@ -52,6 +52,8 @@ pub trait Runtime: Send + Sync + std::fmt::Debug {
 pub struct Features {
     /// Its name in configuration and images.
     pub kind: &'static str,
+    /// BLAKE3 of what it runs, so that an image of something else is not taken for one of this service.
+    pub program: String,
     /// Its version and CRIU's, for images.
     pub versions: Vec<(String, String)>,
     /// Where the service's root file system is writable and belongs to the image, if anywhere.

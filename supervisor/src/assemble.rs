@@ -125,7 +125,8 @@ impl Ground {
     fn runc_spec(&self, name: &ServiceName, spec: &words::Runc) -> engine::Result<runc::Spec> {
         let (program, version) = self.runc.clone().ok_or_else(|| {
             Error::Refused(
-                Report::new("find runc in PATH").remedy("install runc (Debian: apt-get install runc)"),
+                Report::new("find runc in PATH")
+                    .remedy("install runc (Debian: apt-get install runc), then start the supervisor again"),
             )
         })?;
         Ok(runc::Spec {

@@ -364,8 +364,8 @@ impl Shared {
     }
 
     async fn list(&self) {
-        let (store, name, host) = (self.node.store.clone(), self.name.clone(), self.node.host.clone());
-        let listed = blocking(move || Ok(facts(store.list(&name)?, &host))).await;
+        let (store, name, judge) = (self.node.store.clone(), self.name.clone(), self.judge());
+        let listed = blocking(move || Ok(judge.facts(store.list(&name)?))).await;
         match listed {
             Ok(images) => self.report(Outcome::Listed(images)).await,
             Err(error) => {
@@ -383,6 +383,10 @@ impl Shared {
         }
     }
 
+    fn judge(&self) -> Judge {
+        Judge { host: self.node.host.clone(), program: self.parts().runtime.features().program }
+    }
+
     fn parts(&self) -> Arc<Parts> {
         Arc::clone(&lock(&self.parts))
     }
@@ -392,14 +396,26 @@ impl Shared {
     }
 }
 
-/// What the policy is to know of images, judged for this host.
-pub(crate) fn facts(records: Vec<ImageRecord>, host: &Host) -> Vec<ImageFacts> {
-    let judged = |record: ImageRecord| {
-        let mut facts = record.facts;
-        facts.incompatible = record.about.and_then(|about| incompatible(&about.host, host));
-        facts
-    };
-    records.into_iter().map(judged).collect()
+/// Says whether an image suits this host and is one of what the service is now.
+pub(super) struct Judge {
+    host: Host,
+    program: String,
+}
+
+impl Judge {
+    /// What the policy is to know of images.
+    pub(super) fn facts(&self, records: Vec<ImageRecord>) -> Vec<ImageFacts> {
+        let judged = |record: ImageRecord| {
+            let mut facts = record.facts;
+            facts.incompatible = record.about.and_then(|about| {
+                let other = about.runtime.program != self.program;
+                let why = "it was taken of another command, environment or bundle than is configured now";
+                incompatible(&about.host, &self.host).or_else(|| other.then(|| why.to_owned()))
+            });
+            facts
+        };
+        records.into_iter().map(judged).collect()
+    }
 }
 
 /// Why an image of that host does not suit this one.

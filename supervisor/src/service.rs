@@ -317,6 +317,8 @@ impl Task {
         let probes_changed = parts.probes != self.parts.probes;
         self.parts = Arc::clone(&parts);
         self.actor.reload(Arc::clone(&parts));
+        // Images of what it was before are none of what it is now.
+        self.actor.list_images();
         if probes_changed {
             // Results of the former probes must not be taken for the new ones'.
             self.probing = None;

@@ -136,3 +136,32 @@ fn a_service_that_is_taken_out_and_put_back_at_once_runs() {
     node.wait_event("counter", "adopted");
     assert_eq!(node.service_pid("counter"), pid);
 }
+
+/// The images are those of a process; what is configured now is another: none of them may come back in its place.
+#[test]
+fn images_of_the_former_command_do_not_come_back() {
+    let Some(mut node) = Site::or_skip() else { return };
+    let counter = Counter::new("counter", &node).checkpoint("interval = \"never\"\ntrial = false");
+    node.configure(&counter.toml());
+    node.start();
+    counter.healthy(&node);
+    assert!(node.cli(&["checkpoint", "counter"]).status.success());
+    let former = node.service_pid("counter");
+
+    let moved = counter.clone().memory(3 << 20);
+    node.configure(&moved.toml());
+    wait_until(LIMIT, "a new process", || {
+        node.service("counter")["verdict"] == "healthy"
+            && node.pid_of("counter").is_some_and(|pid| pid != former)
+    });
+    node.kill_service("counter");
+    node.wait_event("counter", "recovered");
+
+    moved.healthy(&node);
+    let line = std::fs::read(format!("/proc/{}/cmdline", node.service_pid("counter"))).expect("it runs");
+    assert!(
+        String::from_utf8_lossy(&line).contains(&(3 << 20).to_string()),
+        "{}",
+        String::from_utf8_lossy(&line)
+    );
+}

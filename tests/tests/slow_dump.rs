@@ -4,7 +4,7 @@
 use system_tests::{Host, LIMIT, Node, Runtime, wait_until};
 
 /// Large enough that CRIU is in the middle of the memory when its time is over.
-const MEMORY: &str = "500000000";
+const MEMORY: &str = "300000000";
 
 fn is_not_left_so(runtime: Runtime) {
     let Some(host) = Host::or_skip(runtime) else { return };

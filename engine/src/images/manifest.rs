@@ -84,6 +84,9 @@ pub struct About {
 pub struct RuntimeFacts {
     /// `process`, `runc`, ...
     pub kind: String,
+    /// BLAKE3 of what was run (command, environment, user, or the bundle's configuration): an image of something else is no
+    /// image of this service.
+    pub program: String,
     /// Names of programs and their versions.
     pub versions: std::collections::BTreeMap<String, String>,
 }

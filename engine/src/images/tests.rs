@@ -168,7 +168,11 @@ fn about(id: &str) -> About {
         taken_at: WallTime::from_unix_nanos(u64::from(id.bytes().last().expect("not empty"))),
         node: "node-1".to_owned(),
         epoch: Epoch(7),
-        runtime: RuntimeFacts { kind: "process".to_owned(), versions: BTreeMap::new() },
+        runtime: RuntimeFacts {
+            kind: "process".to_owned(),
+            program: "0123".to_owned(),
+            versions: BTreeMap::new(),
+        },
         host: Host {
             boot_id: "a boot".to_owned(),
             kernel: "6.18.5".to_owned(),

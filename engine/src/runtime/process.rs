@@ -35,6 +35,15 @@ pub struct Spec {
     pub stderr: Output,
 }
 
+impl Spec {
+    /// Names what is run. Where its output goes may change without making it something else.
+    fn digest(&self) -> String {
+        let what = (&self.command, &self.env, &self.cwd, &self.user, self.isolation);
+        let text = serde_json::to_vec(&what).unwrap_or_default();
+        blake3::hash(&text).to_hex().to_string()
+    }
+}
+
 /// Descriptor numbers, and CRIU's names of the pipes behind them.
 type Pipes = Vec<(i32, String)>;
 
@@ -257,7 +266,7 @@ impl Process {
 impl Runtime for Process {
     fn features(&self) -> Features {
         let versions = vec![("criu".to_owned(), self.place.criu.version().to_owned())];
-        Features { kind: "process", versions, root_folder: None }
+        Features { kind: "process", program: self.spec.digest(), versions, root_folder: None }
     }
 
     fn start(&self) -> Effect<'_, Instance> {

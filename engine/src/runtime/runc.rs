@@ -275,10 +275,12 @@ impl Runc {
 
 impl Runtime for Runc {
     fn features(&self) -> Features {
-        let root_folder = bundle::Bundle::read(&self.spec.bundle).ok().and_then(|b| b.writable_root());
+        let bundle = bundle::Bundle::read(&self.spec.bundle).ok();
+        let program = bundle.as_ref().map(bundle::Bundle::digest).unwrap_or_default();
+        let root_folder = bundle.and_then(|b| b.writable_root());
         let criu = ("criu".to_owned(), self.place.criu.version().to_owned());
         let runc = ("runc".to_owned(), self.spec.version.clone());
-        Features { kind: "runc", versions: vec![criu, runc], root_folder }
+        Features { kind: "runc", program, versions: vec![criu, runc], root_folder }
     }
 
     fn start(&self) -> Effect<'_, Instance> {

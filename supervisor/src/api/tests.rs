@@ -221,7 +221,11 @@ fn about(criu: &str) -> About {
         taken_at: WallTime::from_unix_nanos(1_700_000_000_000_000_000),
         node: "alpha".to_owned(),
         epoch: Epoch(1),
-        runtime: RuntimeFacts { kind: "process".to_owned(), versions: Default::default() },
+        runtime: RuntimeFacts {
+            kind: "process".to_owned(),
+            program: "0123".to_owned(),
+            versions: Default::default(),
+        },
         host: Host::probe(criu).expect("/proc is there"),
         container_digest: None,
         parent: None,

@@ -92,7 +92,7 @@ impl Shared {
             taken_at,
             node: self.node.name.clone(),
             epoch: Epoch(0),
-            runtime: RuntimeFacts { kind: features.kind.to_owned(), versions },
+            runtime: RuntimeFacts { kind: features.kind.to_owned(), program: features.program, versions },
             host: self.node.host.clone(),
             container_digest: None,
             parent: None,

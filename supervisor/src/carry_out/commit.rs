@@ -10,7 +10,7 @@ use engine::images::{Manifest, Store};
 use policies::id::ImageId;
 use policies::time::WallTime;
 
-use super::{Shared, blocking, facts};
+use super::{Shared, blocking};
 use crate::events::plain;
 
 /// Commits whatever waits, whenever told that something may wait, until the service's task settles.
@@ -73,6 +73,10 @@ async fn commit(shared: &Arc<Shared>, id: ImageId, older: Vec<ImageId>) -> bool 
         Err(error) => {
             let text = format!("image {id} is hot only: {error}");
             shared.node.events.record(plain(Some(name), "commit-failed", text));
+            // Memory must not fill up while the disk is full: the newest two are enough to come back by.
+            let mut overtaken = older;
+            overtaken.pop();
+            tidy(shared, overtaken).await;
         }
     }
     shared.list().await;
@@ -86,10 +90,10 @@ async fn write(shared: &Arc<Shared>, id: &ImageId) -> engine::Result<Manifest> {
 
 /// Removes what the plan of retention names, and hot images that were overtaken.
 async fn tidy(shared: &Arc<Shared>, overtaken: Vec<ImageId>) {
-    let (store, name, host) = (shared.node.store.clone(), shared.name.clone(), shared.node.host.clone());
+    let (store, name, judge) = (shared.node.store.clone(), shared.name.clone(), shared.judge());
     let retention = shared.parts().retention.clone();
     let removed = blocking(move || {
-        let images = facts(store.list(&name)?, &host);
+        let images = judge.facts(store.list(&name)?);
         let kept = |id: &ImageId| images.iter().any(|i| i.id == *id && (i.pinned || i.durable));
         let mut ids: Vec<ImageId> = overtaken.into_iter().filter(|id| !kept(id)).collect();
         ids.extend(policies::retention::plan(&images, &BTreeSet::new(), now(), &retention, needed(&store)));

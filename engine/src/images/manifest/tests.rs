@@ -9,7 +9,7 @@ fn good() -> Value {
         "version": 1, "service": "web", "id": "a-1",
         "about": {
             "taken_at": 1_700_000_000_123_456_789_u64, "node": "n", "epoch": 1,
-            "runtime": {"kind": "runc", "versions": {"runc": "1.1.5"}},
+            "runtime": {"kind": "runc", "program": "0123", "versions": {"runc": "1.1.5"}},
             "host": {"boot_id": "b", "kernel": "6.1", "architecture": "x86_64", "cpu_features": ["avx"], "criu": "4.1"},
             "container_digest": null, "parent": null, "verdict": "good", "pause_us": 7,
             "runtime_state": {"any": ["thing"]}, "volumes": [],

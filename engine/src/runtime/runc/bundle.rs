@@ -60,6 +60,11 @@ impl Bundle {
             .map_err(|e| Error::Internal(Report::new("write a bundle's config").because(e)))
     }
 
+    /// Names what is run.
+    pub(super) fn digest(&self) -> String {
+        blake3::hash(self.config.to_string().as_bytes()).to_hex().to_string()
+    }
+
     /// The root folder, if the container may write to it.
     pub(super) fn writable_root(&self) -> Option<PathBuf> {
         (self.config["root"]["readonly"].as_bool() != Some(true)).then(|| self.root())
