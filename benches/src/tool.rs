@@ -69,7 +69,7 @@ impl Tool<'_> {
     ) -> Result<Running> {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).args(arguments.into_iter().map(Into::into));
-        command.envs(self.env.iter().map(|(key, value)| (key, value))).stdin(Stdio::null()).process_group(0);
+        command.envs(self.env.iter().map(|(key, value)| (key, value))).stdin(Stdio::null());
         let line = line(&command);
         let log = |end: &str| self.logs.join(format!("{name}.{end}"));
         let (stdout, stderr) = (log("out"), log("err"));
@@ -83,6 +83,9 @@ impl Tool<'_> {
         if let Some(namespace) = self.namespace {
             namespace.enter(&mut command)?;
         }
+        // SAFETY: between fork and exec there is one system call, nothing else. What a terminal sends us does not reach it then, and
+        // criu can dump it: it refuses a process that is not its session's leader.
+        unsafe { command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(Into::into)) };
         let begun = Instant::now();
         let child = command.spawn().with_context(|| format!("run `{line}`"))?;
         Ok(Running { child, ended: false, begun, line, stdout, logs })
@@ -209,6 +212,13 @@ mod tests {
         let error = format!("{:#}", tool.run("badly", ["echo why >&2; exit 3"]).expect_err("fails"));
         assert!(error.contains("`sh -c echo why") && error.contains("exit status: 3"), "{error}");
         assert!(error.ends_with("    why"), "{error}");
+    }
+
+    #[test]
+    fn it_leads_a_session_of_its_own() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let script = "read -r _ _ _ _ _ session _ < /proc/$$/stat; test $session = $$";
+        shell(folder.path()).run("session", [script]).expect("the session bears its pid");
     }
 
     #[test]
