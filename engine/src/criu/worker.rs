@@ -69,8 +69,9 @@ pub struct Start<'a> {
     pub work: &'a Path,
     /// Cgroups that it joins first.
     pub cgroups: Vec<PathBuf>,
-    /// CRIU's feature cache, to be shown to it. Only where it may stand in a mount namespace apart from the
-    /// host's.
+    /// Whether it stands in a mount namespace apart from its shim's: for services that have one themselves.
+    pub own_mounts: bool,
+    /// CRIU's feature cache, to be shown to it. Only where it does not stand in the host's mount namespace.
     pub feature_cache: Option<&'a Path>,
     /// What a restored process gets in the place of something outside, by CRIU's name of that.
     pub inherited: Vec<(String, OwnedFd)>,
@@ -102,6 +103,7 @@ impl Worker {
             cwd: Some("/".into()),
             cgroups: start.cgroups,
             stderr: Output::File(start.work.join("stderr.log")),
+            own_mounts: start.own_mounts,
             private_feature_cache: start.feature_cache.map(Path::to_owned),
             pids_above: start.pids_above,
             ..Program::default()

@@ -85,6 +85,7 @@ impl Process {
             cgroups: cgroup.procs_files(),
             stdout: self.spec.stdout.clone(),
             stderr: self.spec.stderr.clone(),
+            own_mounts: false,
             private_feature_cache: None,
             pids_above: 0,
         };
@@ -139,6 +140,7 @@ impl Process {
             images: dump.images,
             work: &work,
             cgroups: Vec::new(),
+            own_mounts: false,
             feature_cache: self.feature_cache(),
             inherited: Vec::new(),
             pids_above: 0,
@@ -169,6 +171,7 @@ impl Process {
             images: from.images,
             work: &work,
             cgroups: cgroup.procs_files(),
+            own_mounts: false,
             feature_cache: self.feature_cache(),
             inherited: self.new_pipes(&shim, &left.pipes).await?,
             pids_above: left.last_pid,

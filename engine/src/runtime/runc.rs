@@ -110,6 +110,7 @@ impl Runc {
             images: dump.images,
             work: &work,
             cgroups: Vec::new(),
+            own_mounts: true,
             feature_cache: criu.feature_cache(),
             inherited: Vec::new(),
             pids_above: 0,
@@ -182,6 +183,7 @@ impl Runc {
             cwd: Some("/".into()),
             stdout: output.clone(),
             stderr: output,
+            own_mounts: true,
             private_feature_cache: self.place.criu.feature_cache().map(Path::to_owned),
             ..Program::default()
         };

@@ -112,10 +112,12 @@ impl<'a> Plan<'a> {
         for file in &program.cgroups {
             join_cgroup(file)?;
         }
-        if let (true, Some(cache)) = (self.in_own_mounts, &program.private_feature_cache) {
+        if self.in_own_mounts {
             sandbox::own_mounts().map_err(failure("make a mount namespace"))?;
-            // Without the cache CRIU is slower, not wrong.
-            let _ = sandbox::show_feature_cache(cache);
+            if let Some(cache) = &program.private_feature_cache {
+                // Without the cache CRIU is slower, not wrong.
+                let _ = sandbox::show_feature_cache(cache);
+            }
         }
         arrange_descriptors(stdout, stderr, descriptors)?;
         if let Some(cwd) = &program.cwd {

@@ -65,7 +65,11 @@ pub struct Program {
     pub stdout: Output,
     /// Where its standard error goes.
     pub stderr: Output,
-    /// CRIU's feature cache to be shown to it at `/run/criu.kdat`, in a mount namespace of its own.
+    /// Give it a mount namespace of its own, so that what it mounts is gone with it, however it ends. A shim with a mount
+    /// namespace of its own does not: its helpers stand where the service stands.
+    #[serde(default)]
+    pub own_mounts: bool,
+    /// CRIU's feature cache to be shown to it at `/run/criu.kdat`, if it or its shim has a mount namespace of its own.
     pub private_feature_cache: Option<PathBuf>,
     /// A helper's pid, and those of what it starts, are to be above this one: it is about to need those up to it.
     #[serde(default)]

@@ -260,7 +260,7 @@ impl Server {
             // In a namespace that is new, CRIU would otherwise stand on the very pids that it is to restore.
             let _ = sandbox::raise_pids(program.pids_above);
         }
-        match program::start(program, descriptors, self.isolation == Isolation::None) {
+        match program::start(program, descriptors, self.isolation == Isolation::None && program.own_mounts) {
             Ok(started) => {
                 self.helpers.push(started.pid);
                 self.running(started)
