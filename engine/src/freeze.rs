@@ -120,17 +120,6 @@ impl Cgroup {
         Self { freezer, memory, unified }
     }
 
-    /// A cgroup that somebody else made, found by a member.
-    pub fn of_process(pid: i32) -> Result<Self> {
-        let path = format!("/proc/{pid}/cgroup");
-        let own = std::fs::read_to_string(&path)
-            .map_err(|e| Error::Unavailable(Report::new(format!("read {path}")).because(e)))?;
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo")
-            .map_err(|e| Error::Internal(Report::new("read /proc/self/mountinfo").because(e)))?;
-        let place = Hierarchies::from_text(&mounts, &own);
-        Ok(Self { freezer: place.freezer, memory: place.memory, unified: place.unified })
-    }
-
     fn folders(&self) -> impl Iterator<Item = &PathBuf> {
         [&self.freezer, &self.memory, &self.unified].into_iter().flatten()
     }
