@@ -1,12 +1,11 @@
 //! The journal of events: what happened, when, to whom, in order; on disk with bounded size, and live.
 //!
 //! Writing never holds up a service: records go through a bounded queue to a thread of their own; were it ever full, the
-//! record is still seen live and in the log, and the gap shows in the numbers.
+//! record is still seen live and in the log, and the gap shows in the numbers. Numbers, live end and queue have one order.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::{Duration, SystemTime};
 
 use engine::durable::Log;
 use tokio::sync::broadcast;
@@ -17,6 +16,8 @@ use crate::status::EventRecord;
 const QUEUE: usize = 4096;
 /// How many records a slow follower may be behind before it misses some.
 const LIVE: usize = 1024;
+/// How long a reader waits for what is on its way to the disk; a disk that takes longer shows what it has.
+const DISK_WAIT: Duration = Duration::from_secs(5);
 /// The journal's size at which its older half is dropped.
 const SIZE_MAX: u64 = 16 << 20;
 
@@ -29,9 +30,17 @@ pub(crate) struct Events {
 #[derive(Debug)]
 struct Inner {
     path: std::path::PathBuf,
-    next: AtomicU64,
-    to_disk: mpsc::SyncSender<EventRecord>,
+    /// The next number; whoever holds it may hand a record on.
+    next: Mutex<u64>,
+    to_disk: mpsc::SyncSender<ToDisk>,
     live: broadcast::Sender<EventRecord>,
+}
+
+#[derive(Debug)]
+enum ToDisk {
+    Record(EventRecord),
+    /// Say when everything before this is written.
+    Tell(mpsc::SyncSender<()>),
 }
 
 impl Events {
@@ -50,14 +59,21 @@ impl Events {
                 engine::Error::Unavailable(engine::error::Report::new("start a thread").because(e))
             })?;
         let (live, _) = broadcast::channel(LIVE);
-        let inner = Inner { path: path.to_owned(), next: AtomicU64::new(last + 1), to_disk, live };
+        let inner = Inner { path: path.to_owned(), next: Mutex::new(last + 1), to_disk, live };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Records an event; number and time are filled in here.
     pub(crate) fn record(&self, mut record: EventRecord) {
-        record.seq = self.inner.next.fetch_add(1, Ordering::SeqCst);
         record.at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+        let kept = {
+            let mut next = self.inner.next.lock().unwrap_or_else(PoisonError::into_inner);
+            record.seq = *next;
+            *next += 1;
+            // Nobody may be following.
+            let _ = self.inner.live.send(record.clone());
+            self.inner.to_disk.try_send(ToDisk::Record(record.clone())).is_ok()
+        };
         let service = record.service.as_deref().unwrap_or("-");
         match record.kind.as_str() {
             "noticed" | "gave-up" | "rung-failed" | "checkpoint-failed" | "degraded" | "kill-failed"
@@ -66,15 +82,17 @@ impl Events {
             }
             _ => tracing::info!(service, kind = record.kind, "{}", record.text),
         }
-        // Nobody may be following.
-        let _ = self.inner.live.send(record.clone());
-        if self.inner.to_disk.try_send(record).is_err() {
+        if !kept {
             tracing::warn!("the journal of events is behind; a record was not kept on disk");
         }
     }
 
-    /// The records on disk, oldest first.
+    /// The records on disk, oldest first; all that were recorded before this call, unless the disk is stuck. Blocks.
     pub(crate) fn kept(&self) -> engine::Result<Vec<EventRecord>> {
+        let (tell, told) = mpsc::sync_channel(1);
+        if self.inner.to_disk.try_send(ToDisk::Tell(tell)).is_ok() {
+            let _ = told.recv_timeout(DISK_WAIT);
+        }
         Ok(Log::read_all(&self.inner.path)?.records.iter().filter_map(|b| decode(b)).collect())
     }
 
@@ -101,11 +119,23 @@ fn decode(bytes: &[u8]) -> Option<EventRecord> {
     serde_json::from_slice(bytes).ok()
 }
 
-fn write_on(mut log: Log, path: &Path, queue: &mpsc::Receiver<EventRecord>) {
-    while let Ok(record) = queue.recv() {
-        let Ok(bytes) = serde_json::to_vec(&record) else { continue };
-        if let Err(error) = log.append(&bytes).and_then(|()| shorten(&mut log, path)) {
-            tracing::warn!(%error, "an event could not be kept on disk");
+fn write_on(mut log: Log, path: &Path, queue: &mpsc::Receiver<ToDisk>) {
+    while let Ok(first) = queue.recv() {
+        // What came meanwhile goes with one wait for the disk.
+        let (mut records, mut waiting) = (Vec::new(), Vec::new());
+        for item in std::iter::once(first).chain(queue.try_iter().take(QUEUE)) {
+            match item {
+                ToDisk::Record(record) => records.extend(serde_json::to_vec(&record).ok()),
+                ToDisk::Tell(tell) => waiting.push(tell),
+            }
+        }
+        let lines = records.iter().map(Vec::as_slice);
+        if let Err(error) = log.append_all(lines).and_then(|()| shorten(&mut log, path)) {
+            tracing::warn!(%error, "{} events could not be kept on disk", records.len());
+        }
+        for tell in waiting {
+            // It may have stopped waiting.
+            let _ = tell.try_send(());
         }
     }
 }

@@ -12,8 +12,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 #[test]
 fn what_can_be_taken_over_is_without_a_restart() {
     let Some(mut node) = Site::or_skip() else { return };
-    let (counter, other) =
-        (Counter::new("counter", &node).checkpoint("interval = \"never\""), Counter::new("other", &node));
+    let still = |name| Counter::new(name, &node).checkpoint("interval = \"never\"");
+    let (counter, other) = (still("counter"), still("other"));
     node.configure(&format!("{}{}", counter.toml(), other.toml()));
     node.start();
     counter.healthy(&node);

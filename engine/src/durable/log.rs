@@ -68,15 +68,23 @@ impl Log {
     /// # Errors
     /// `Internal` for a payload with a newline or over [`RECORD_LENGTH_MAX`]; `Unavailable` when the disk is full.
     pub fn append(&mut self, payload: &[u8]) -> Result<()> {
-        let line = encode(payload)?;
-        let written = self.file.write_all(&line).and_then(|()| self.file.sync_data());
+        self.append_all([payload])
+    }
+
+    /// Appends records with one wait for the disk. If it fails, the log is as it was.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub fn append_all<'a>(&mut self, payloads: impl IntoIterator<Item = &'a [u8]>) -> Result<()> {
+        let lines = encode_all(payloads)?;
+        let written = self.file.write_all(&lines).and_then(|()| self.file.sync_data());
         match written {
             Ok(()) => {
-                self.length += line.len() as u64;
+                self.length += lines.len() as u64;
                 Ok(())
             }
             Err(e) => {
-                // A part of the line may be there; the next record must not be glued to it.
+                // A part of a line may be there; the next record must not be glued to it.
                 self.cut_back()?;
                 Err(failed("append to", &self.path, e))
             }
@@ -88,11 +96,7 @@ impl Log {
     /// # Errors
     /// As [`Log::append`]; the log is then as it was.
     pub fn rewrite<'a>(&mut self, payloads: impl IntoIterator<Item = &'a [u8]>) -> Result<()> {
-        let mut bytes = Vec::new();
-        for payload in payloads {
-            bytes.extend(encode(payload)?);
-        }
-        atomic_write(&self.path, &bytes, FILE_MODE)?;
+        atomic_write(&self.path, &encode_all(payloads)?, FILE_MODE)?;
         let (log, _) = Self::open(&self.path)?;
         *self = log;
         Ok(())
@@ -107,6 +111,14 @@ impl Log {
         let cut = self.file.set_len(self.length).and_then(|()| self.file.sync_all());
         cut.map_err(|e| failed("cut the torn end off", &self.path, e))
     }
+}
+
+fn encode_all<'a>(payloads: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<u8>> {
+    let mut lines = Vec::new();
+    for payload in payloads {
+        lines.extend(encode(payload)?);
+    }
+    Ok(lines)
 }
 
 fn encode(payload: &[u8]) -> Result<Vec<u8>> {
