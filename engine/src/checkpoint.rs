@@ -7,6 +7,9 @@
 //!   -> thaw                      on every path; the shim does it if we die
 //! ```
 //!
+//! Where there is nothing to capture, CRIU's own stop of all tasks is the one instant, and no freezer is used: it would only make
+//! the pause longer, by some milliseconds.
+//!
 //! What it refuses: knowing runtimes, images, or what is captured.
 
 use std::path::Path;
@@ -18,8 +21,8 @@ use crate::failpoint::fail_point;
 use crate::freeze::{Cgroup, Frozen};
 use crate::shim::Shim;
 
-/// What else is to be done while the service stands still.
-pub type WhileFrozen = Box<dyn FnOnce() -> Result<()> + Send>;
+/// What else is to be done while the service stands still, if anything.
+pub type WhileFrozen = Option<Box<dyn FnOnce() -> Result<()> + Send>>;
 
 /// How long a freezer may take.
 const FREEZE_MAX: Duration = Duration::from_secs(5);
@@ -43,16 +46,17 @@ pub struct Plan<'a> {
 }
 
 /// Carries the plan out. Gives how long the service stood still.
-pub async fn dump(plan: Plan<'_>, worker: Worker, while_frozen: WhileFrozen) -> Result<Duration> {
+pub async fn dump(plan: Plan<'_>, mut worker: Worker, while_frozen: WhileFrozen) -> Result<Duration> {
     plan.shim.guard(plan.cgroup.thaw_writes()).await?;
-    let mut still =
-        Still { cgroup: plan.cgroup, while_frozen: Some(while_frozen), frozen: None, capture: None };
     let mut target = plan.target.clone();
-    target.freeze_cgroup = plan.cgroup.freezer_folder().map(Path::to_owned);
+    target.freeze_cgroup =
+        while_frozen.as_ref().and_then(|_| plan.cgroup.freezer_folder()).map(Path::to_owned);
+    let mut still = Still { cgroup: plan.cgroup, while_frozen, since: None, frozen: None, capture: None };
     let dumped = worker.dump(&target, plan.options, plan.stay_dead, plan.limit, &mut || still.begin()).await;
     fail_point("checkpoint.dumped");
     let ended = still.end(plan.limit).await;
     fail_point("checkpoint.thawed");
+    worker.end().await;
     let unguarded = plan.shim.guard(Vec::new()).await;
     if dumped.is_err() && left_code_in(plan.pid) {
         return Err(end_damaged(&plan, dumped.err()).await);
@@ -66,8 +70,9 @@ pub async fn dump(plan: Plan<'_>, worker: Worker, while_frozen: WhileFrozen) -> 
 /// The service while it stands still.
 struct Still<'a> {
     cgroup: &'a Cgroup,
-    while_frozen: Option<WhileFrozen>,
-    frozen: Option<(Frozen<'a>, Instant)>,
+    while_frozen: WhileFrozen,
+    since: Option<Instant>,
+    frozen: Option<Frozen<'a>>,
     capture: Option<tokio::task::JoinHandle<Result<()>>>,
 }
 
@@ -77,10 +82,12 @@ impl Still<'_> {
         if let Some(pid) = self.cgroup.stopped_member() {
             return Err(stopped(pid));
         }
-        let begun = Instant::now();
-        self.frozen = Some((self.cgroup.freeze(FREEZE_MAX)?, begun));
+        self.since = Some(Instant::now());
+        if let Some(capture) = self.while_frozen.take() {
+            self.frozen = Some(self.cgroup.freeze(FREEZE_MAX)?);
+            self.capture = Some(tokio::task::spawn_blocking(capture));
+        }
         fail_point("checkpoint.frozen");
-        self.capture = self.while_frozen.take().map(tokio::task::spawn_blocking);
         Ok(())
     }
 
@@ -90,9 +97,8 @@ impl Still<'_> {
             Some(task) => tokio::time::timeout(limit, task).await,
             None => Ok(Ok(Ok(()))),
         };
-        let Some((frozen, begun)) = self.frozen.take() else { return Ok(Duration::ZERO) };
-        frozen.thaw()?;
-        let pause = begun.elapsed();
+        self.frozen.take().map_or(Ok(()), Frozen::thaw)?;
+        let pause = self.since.map_or(Duration::ZERO, |since| since.elapsed());
         match captured {
             Ok(Ok(result)) => result.map(|()| pause),
             Ok(Err(panic)) => Err(Error::Internal(Report::new("capture files").because(panic))),

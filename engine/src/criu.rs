@@ -5,6 +5,7 @@
 //!
 //! What it refuses: deciding, freezing (see [`crate::checkpoint`]), and keeping images.
 
+mod breakpoints;
 pub mod features;
 pub mod log;
 mod message;

@@ -9,11 +9,12 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, 
 use prost::Message;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::message::{ExternalMount, InheritFd, Kind, Opts, Request, Response};
 use super::options::Options;
-use super::{Criu, log};
+use super::{Criu, breakpoints, log};
 use crate::descriptor::watch;
 use crate::error::{Error, Report, Result};
 use crate::shim::client::Running;
@@ -55,6 +56,7 @@ pub struct DumpTarget {
 pub struct Worker {
     socket: AsyncFd<OwnedFd>,
     running: Running,
+    breakpoints: JoinHandle<Option<breakpoints::Ready>>,
     log: PathBuf,
     /// CRIU's names of what it inherits, from [`INHERITED`] on.
     inherited: Vec<String>,
@@ -83,6 +85,7 @@ impl Worker {
     /// Starts a worker.
     pub async fn start(criu: &Criu, shim: &Shim, start: Start<'_>) -> Result<Self> {
         criu.usable()?;
+        let breakpoints = tokio::task::spawn_blocking(breakpoints::Ready::make);
         let open = |path: &Path| {
             File::open(path)
                 .map_err(|e| Error::Unavailable(Report::new(format!("open {}", path.display())).because(e)))
@@ -116,7 +119,7 @@ impl Worker {
         let socket = watch(ours, Interest::READABLE | Interest::WRITABLE)
             .map_err(|e| Error::Internal(Report::new("watch the socket to CRIU").because(e)))?;
         let inherited = start.inherited.into_iter().map(|(key, _)| key).collect();
-        Ok(Self { socket, running, log: start.work.to_owned(), inherited })
+        Ok(Self { socket, running, breakpoints, log: start.work.to_owned(), inherited })
     }
 
     /// Its pid in the shim's namespace: above those of whatever was there before it.
@@ -124,15 +127,18 @@ impl Worker {
         self.running.pid
     }
 
-    /// Dumps a tree and leaves it running, or, if `stay_dead`, ends it. `about_to_stop` is called just before CRIU stops the first task.
+    /// Dumps a tree and leaves it running, or, if `stay_dead`, ends it. `about_to_stop` is called just before CRIU stops the first
+    /// task. The worker is still ending when this returns: [`Worker::end`] waits for that, when the service runs again.
     pub async fn dump(
-        self,
+        &mut self,
         target: &DumpTarget,
         options: &Options,
         stay_dead: bool,
         limit: Duration,
         about_to_stop: &mut (dyn FnMut() -> Result<()> + Send),
     ) -> Result<()> {
+        // Not having them is no reason not to dump.
+        let _ready = (&mut self.breakpoints).await;
         let default_mode = if target.with_cgroups { CGROUPS_SOFT } else { CGROUPS_IGNORE };
         let opts = Opts {
             pid: Some(target.pid),
@@ -173,6 +179,7 @@ impl Worker {
         };
         let log = self.log.join("restore.log");
         let answer = self.converse(Kind::Restore, opts, limit, &log, &mut |_| Ok(())).await?;
+        self.end().await;
         succeed(&answer, "restore", &log)?;
         // A failed restore bears -1, which to kill(2) means everybody.
         match answer.restore.map(|r| r.pid) {
@@ -182,7 +189,7 @@ impl Worker {
     }
 
     async fn converse(
-        self,
+        &self,
         kind: Kind,
         opts: Opts,
         limit: Duration,
@@ -191,16 +198,16 @@ impl Worker {
     ) -> Result<Response> {
         let deadline = Instant::now() + limit;
         let talk = self.talk(kind, opts, on_script);
-        let answer = match timeout_at(deadline, talk).await {
-            Ok(Ok(answer)) => answer,
+        match timeout_at(deadline, talk).await {
+            Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
                 // It may still be taking its code out of the service.
-                self.end(EXIT_MAX).await;
-                return Err(with_log(error, log));
+                self.end().await;
+                Err(with_log(error, log))
             }
             Err(_) => {
-                self.end(Duration::ZERO).await;
-                return Err(Error::Unavailable(
+                self.end_within(Duration::ZERO).await;
+                Err(Error::Unavailable(
                     Report::new(format!(
                         "CRIU did not finish within {}; it was killed",
                         humantime::format_duration(limit)
@@ -209,11 +216,9 @@ impl Worker {
                     .remedy(
                         "raise checkpoint.timeout (or restart.restore_timeout) if the service is that large",
                     ),
-                ));
+                ))
             }
-        };
-        self.end(EXIT_MAX).await;
-        Ok(answer)
+        }
     }
 
     async fn talk(
@@ -261,9 +266,14 @@ impl Worker {
             .map_err(|e| Error::Internal(Report::new("read CRIU's answer").because(e)))
     }
 
+    /// Waits for the worker to be gone.
+    pub async fn end(&self) {
+        self.end_within(EXIT_MAX).await;
+    }
+
     /// Waits for the worker to be gone; kills it when the patience is over.
-    async fn end(self, patience: Duration) {
-        let Some(pidfd) = self.running.pidfd else { return };
+    async fn end_within(&self, patience: Duration) {
+        let Some(pidfd) = &self.running.pidfd else { return };
         if tokio::time::timeout(patience, pidfd.ended()).await.is_err() {
             let _ = pidfd.signal(libc::SIGKILL);
             let _ = tokio::time::timeout(EXIT_MAX, pidfd.ended()).await;

@@ -57,13 +57,13 @@ impl Ready {
         let slot = Slot::default();
         let Self { preparation, members, parent } = self;
         let found = Arc::clone(&slot);
-        let capture = move || {
-            if let Some(preparation) = preparation {
+        let capture = preparation.map(|preparation| -> Box<dyn FnOnce() -> engine::Result<()> + Send> {
+            Box::new(move || {
                 *lock(&found) = Some(preparation.capture(&mapped(&members))?);
-            }
-            Ok(())
-        };
-        (Box::new(capture), slot, parent)
+                Ok(())
+            })
+        });
+        (capture, slot, parent)
     }
 }
 
