@@ -6,12 +6,14 @@
 //! What it refuses: deciding, freezing (see [`crate::checkpoint`]), and keeping images.
 
 mod breakpoints;
+mod connections;
 pub mod features;
 pub mod log;
 mod message;
 mod options;
 mod worker;
 
+pub use connections::close_connections;
 pub use options::{Network, Options, SharedOptions, Tcp};
 pub use worker::{DumpTarget, Start, Worker, left_code_in};
 

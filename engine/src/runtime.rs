@@ -1,7 +1,10 @@
-//! What runs a service: seven verbs and one fact, the same for every runtime.
+//! What runs a service: a few verbs and facts, the same for every runtime.
 //!
 //! A runtime value belongs to one service. What it refuses: deciding when and why, and keeping images.
 
+mod container;
+pub mod docker;
+pub mod podman;
 pub mod process;
 pub mod runc;
 
@@ -43,7 +46,10 @@ pub trait Runtime: Send + Sync + std::fmt::Debug {
     /// Brings the service back from a folder that [`Runtime::checkpoint`] filled. Nothing of it may be running.
     fn restore<'a>(&'a self, from: RestoreFrom<'a>) -> Effect<'a, Instance>;
 
-    /// Clears everything of the service from the host, the shim included. It must be dead.
+    /// The folders that its files are in, as far as they belong to its images.
+    fn folders(&self) -> Effect<'_, Folders>;
+
+    /// Clears everything of ours from the host, the shim included. The service must be dead.
     fn remove(&self) -> Effect<'_, ()>;
 }
 
@@ -56,8 +62,26 @@ pub struct Features {
     pub program: String,
     /// Its version and CRIU's, for images.
     pub versions: Vec<(String, String)>,
-    /// Where the service's root file system is writable and belongs to the image, if anywhere.
-    pub root_folder: Option<PathBuf>,
+}
+
+/// Where a service's files are, on this host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Folders {
+    /// Its root file system, if that is its own and writable.
+    pub root: Option<Root>,
+    /// Volumes that belong to its images without being declared.
+    pub volumes: Vec<PathBuf>,
+    /// What it sees under another path than the host does: the path inside, the folder on the host.
+    pub mounts: Vec<(PathBuf, PathBuf)>,
+}
+
+/// A writable root file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Root {
+    /// All of it is in this folder, with what it came with.
+    Whole(PathBuf),
+    /// Only what differs from what it came with (an overlay's upper folder).
+    Changes(PathBuf),
 }
 
 /// One checkpoint, as a runtime is asked for it.
@@ -127,6 +151,14 @@ struct Main {
     pidfd: PidFd,
     shim: Shim,
     oom_kills_before: u64,
+    /// Set for a main process that is no child of the shim.
+    witness: Option<Arc<dyn Witness>>,
+}
+
+/// Knows how a main process ended that has another parent than our shim.
+trait Witness: Send + Sync + std::fmt::Debug {
+    /// To be asked when it has ended.
+    fn end(&self) -> Effect<'_, Ended>;
 }
 
 /// What became of a service that an earlier supervisor left running.
@@ -148,7 +180,13 @@ pub struct Ended {
 }
 
 impl Instance {
-    async fn new(shim: Shim, pidfd: PidFd, inner_pid: i32, cgroup: Cgroup) -> Result<Self> {
+    async fn new(
+        shim: Shim,
+        pidfd: PidFd,
+        inner_pid: i32,
+        cgroup: Cgroup,
+        witness: Option<Arc<dyn Witness>>,
+    ) -> Result<Self> {
         let pid = pidfd.pid();
         let gone = || {
             Error::Unavailable(Report::new(format!("the service's main process {pid} ended as it started")))
@@ -156,12 +194,15 @@ impl Instance {
         let start_time = start_time(pid).ok_or_else(gone)?;
         let oom_kills_before = cgroup.oom_kills();
         let handle = Handle { pid, start_time, boot_id: boot_id()?, inner_pid, cgroup };
-        Ok(Self { handle, main: Arc::new(Main { pidfd, shim, oom_kills_before }) })
+        Ok(Self { handle, main: Arc::new(Main { pidfd, shim, oom_kills_before, witness }) })
     }
 
     /// Waits until the main process has ended.
     pub async fn ended(&self) -> Result<Ended> {
         self.main.pidfd.ended().await?;
+        if let Some(witness) = &self.main.witness {
+            return witness.end().await;
+        }
         // The shim learns at the same moment as we do; a second is for a host that is very busy.
         let status = self.main.shim.exit_status(self.handle.inner_pid);
         let status = tokio::time::timeout(Duration::from_secs(1), status).await.ok().flatten();

@@ -138,6 +138,8 @@ pub(super) struct Opts {
     pub(super) freeze_cgroup: Option<String>,
     #[prost(uint32, optional, tag = "45")]
     pub(super) timeout: Option<u32>,
+    #[prost(uint32, optional, tag = "38")]
+    pub(super) empty_ns: Option<u32>,
     #[prost(bool, optional, tag = "46")]
     pub(super) tcp_skip_in_flight: Option<bool>,
     #[prost(bool, optional, tag = "47")]

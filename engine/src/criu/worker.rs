@@ -49,6 +49,8 @@ pub struct DumpTarget {
     pub freeze_cgroup: Option<PathBuf>,
     /// Whether its cgroups belong to the image.
     pub with_cgroups: bool,
+    /// Whether its network namespace is dumped without its devices: somebody else furnishes it at the restore.
+    pub empty_network: bool,
 }
 
 /// A CRIU that has started and waits for its request.
@@ -154,6 +156,7 @@ impl Worker {
             timeout: Some(u32::try_from(limit.as_secs().max(1)).unwrap_or(u32::MAX)),
             manage_cgroups: Some(target.with_cgroups),
             manage_cgroups_mode: options.manage_cgroups_mode.or(Some(default_mode)),
+            empty_ns: target.empty_network.then_some(libc::CLONE_NEWNET.cast_unsigned()),
             network_lock: Some(options.network_lock_number()),
             ..options.common()
         };

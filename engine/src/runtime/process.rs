@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use super::{
-    Attached, Dump, Dumped, Effect, Features, Handle, Instance, Place, RestoreFrom, Runtime, kill_members,
+    Attached, Dump, Dumped, Effect, Features, Folders, Handle, Instance, Place, RestoreFrom, Runtime,
+    kill_members,
 };
 use crate::checkpoint::{self, Plan};
 use crate::criu::{DumpTarget, Start, Worker};
@@ -113,7 +114,7 @@ impl Process {
         if !handle.is_alive() {
             return Ok(Attached::Gone(Instance::end_known_by(&self.place, handle).await));
         }
-        let instance = Instance::new(shim, pidfd, handle.inner_pid, handle.cgroup.clone()).await?;
+        let instance = Instance::new(shim, pidfd, handle.inner_pid, handle.cgroup.clone(), None).await?;
         *self.live.lock().await = Some(instance.clone());
         Ok(Attached::Running(instance))
     }
@@ -215,7 +216,7 @@ impl Process {
         let pidfd = running.pidfd.ok_or_else(|| {
             Error::Unavailable(Report::new("the service's main process ended as it started"))
         })?;
-        let instance = Instance::new(shim, pidfd, running.pid, cgroup).await?;
+        let instance = Instance::new(shim, pidfd, running.pid, cgroup, None).await?;
         *self.live.lock().await = Some(instance.clone());
         Ok(instance)
     }
@@ -269,7 +270,7 @@ impl Process {
 impl Runtime for Process {
     fn features(&self) -> Features {
         let versions = vec![("criu".to_owned(), self.place.criu.version().to_owned())];
-        Features { kind: "process", program: self.spec.digest(), versions, root_folder: None }
+        Features { kind: "process", program: self.spec.digest(), versions }
     }
 
     fn start(&self) -> Effect<'_, Instance> {
@@ -290,6 +291,10 @@ impl Runtime for Process {
 
     fn restore<'a>(&'a self, from: RestoreFrom<'a>) -> Effect<'a, Instance> {
         Box::pin(self.restore_now(from))
+    }
+
+    fn folders(&self) -> Effect<'_, Folders> {
+        Box::pin(std::future::ready(Ok(Folders::default())))
     }
 
     fn remove(&self) -> Effect<'_, ()> {

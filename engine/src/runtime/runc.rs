@@ -6,7 +6,8 @@
 //! `config.json`.
 
 mod bundle;
-mod state;
+pub(super) mod dump;
+pub(super) mod state;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,10 +15,10 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 
 use super::{
-    Attached, Dump, Dumped, Effect, Features, Handle, Instance, Place, RestoreFrom, Runtime, kill_members,
+    Attached, Dump, Dumped, Effect, Features, Folders, Handle, Instance, Place, RestoreFrom, Root, Runtime,
+    kill_members,
 };
-use crate::checkpoint::{self, Plan};
-use crate::criu::{Start, Tcp, Worker, log};
+use crate::criu::{Tcp, log};
 use crate::durable;
 use crate::error::{Error, Report, Result};
 use crate::freeze::Cgroup;
@@ -41,8 +42,6 @@ pub struct Spec {
 
 /// How long runc may take for what is not a restore.
 const RUNC_MAX: Duration = Duration::from_secs(30);
-/// What runc expects beside CRIU's images.
-const DESCRIPTORS: &str = "descriptors.json";
 
 /// A service that is a container of runc.
 #[derive(Debug)]
@@ -78,7 +77,7 @@ impl Runc {
         if !handle.is_alive() {
             return Ok(Attached::Gone(Instance::end_known_by(&self.place, handle).await));
         }
-        let instance = Instance::new(shim, pidfd, handle.inner_pid, handle.cgroup.clone()).await?;
+        let instance = Instance::new(shim, pidfd, handle.inner_pid, handle.cgroup.clone(), None).await?;
         *self.live.lock().await = Some(instance.clone());
         Ok(Attached::Running(instance))
     }
@@ -101,32 +100,8 @@ impl Runc {
     async fn checkpoint_now(&self, dump: Dump<'_>) -> Result<Dumped> {
         let instance = self.live.lock().await.clone();
         let instance = instance.ok_or_else(|| Error::Unavailable(Report::new("the service does not run")))?;
-        let state = state::State::read(&self.state_folder())?;
-        let target = state.dump_target(instance.handle.pid)?;
-        let shim = &instance.main.shim;
-        let work = self.place.criu_folder()?;
-        let criu = &self.place.criu;
-        let start = Start {
-            images: dump.images,
-            work: &work,
-            cgroups: Vec::new(),
-            own_mounts: true,
-            feature_cache: criu.feature_cache(),
-            inherited: Vec::new(),
-            pids_above: 0,
-        };
-        let worker = Worker::start(criu, shim, start).await?;
-        let plan = Plan {
-            target,
-            cgroup: &instance.handle.cgroup,
-            shim,
-            options: &self.place.options.get(),
-            stay_dead: dump.stay_dead,
-            limit: dump.limit,
-            pid: instance.handle.pid,
-        };
-        let pause = checkpoint::dump(plan, worker, dump.while_frozen).await?;
-        durable::atomic_write_volatile(&dump.images.join(DESCRIPTORS), &state.descriptors()?, 0o600)?;
+        let options = self.place.options.get();
+        let pause = dump::container(&self.place, &instance, &self.state_folder(), &options, dump).await?;
         Ok(Dumped { pause, state: serde_json::Value::Null })
     }
 
@@ -162,7 +137,7 @@ impl Runc {
         let pidfd = running.pidfd.ok_or_else(|| {
             Error::Unavailable(Report::new("the container's first process ended as it started"))
         })?;
-        let instance = Instance::new(shim, pidfd, pid, cgroup).await?;
+        let instance = Instance::new(shim, pidfd, pid, cgroup, None).await?;
         *self.live.lock().await = Some(instance.clone());
         Ok(instance)
     }
@@ -279,10 +254,15 @@ impl Runtime for Runc {
     fn features(&self) -> Features {
         let bundle = bundle::Bundle::read(&self.spec.bundle).ok();
         let program = bundle.as_ref().map(bundle::Bundle::digest).unwrap_or_default();
-        let root_folder = bundle.and_then(|b| b.writable_root());
         let criu = ("criu".to_owned(), self.place.criu.version().to_owned());
         let runc = ("runc".to_owned(), self.spec.version.clone());
-        Features { kind: "runc", program, versions: vec![criu, runc], root_folder }
+        Features { kind: "runc", program, versions: vec![criu, runc] }
+    }
+
+    fn folders(&self) -> Effect<'_, Folders> {
+        let root =
+            bundle::Bundle::read(&self.spec.bundle).map(|bundle| bundle.writable_root().map(Root::Whole));
+        Box::pin(std::future::ready(root.map(|root| Folders { root, ..Folders::default() })))
     }
 
     fn start(&self) -> Effect<'_, Instance> {

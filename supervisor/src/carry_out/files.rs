@@ -10,6 +10,7 @@ use engine::capture::{
 use engine::checkpoint::WhileFrozen;
 use engine::freeze::Cgroup;
 use engine::images::Prepared;
+use engine::runtime::{Folders, Root};
 
 use super::{Shared, blocking, lock};
 use crate::assemble::Parts;
@@ -32,8 +33,9 @@ impl Ready {
     /// Opens everything, and copies ahead what can be, while the service still runs.
     pub(super) async fn open(shared: &Arc<Shared>, out_dir: &Path, members: Cgroup) -> engine::Result<Self> {
         let parts = shared.parts();
-        let baseline = shared.baseline(&parts).await?;
-        let trees = trees(&parts, baseline);
+        let folders = parts.runtime.folders().await?;
+        let baseline = shared.baseline(&parts, &folders).await?;
+        let trees = trees(&parts, &folders, baseline);
         if trees.is_empty() {
             return Ok(Self { preparation: None, members, parent: None });
         }
@@ -69,8 +71,8 @@ impl Ready {
 
 impl Shared {
     /// When the container's root was as it came: what has not been touched since need not be copied.
-    async fn baseline(&self, parts: &Parts) -> engine::Result<Option<Timestamp>> {
-        if !parts.rootfs || parts.runtime.features().root_folder.is_none() {
+    async fn baseline(&self, parts: &Parts, folders: &Folders) -> engine::Result<Option<Timestamp>> {
+        if !parts.rootfs || !matches!(folders.root, Some(Root::Whole(_))) {
             return Ok(None);
         }
         let (journal, name) = (self.node.journal.clone(), self.name.clone());
@@ -79,17 +81,24 @@ impl Shared {
 
     /// To be called before the first start: what is in the container's root by then is its base.
     pub(super) async fn note_baseline(&self) -> engine::Result<()> {
-        self.baseline(&self.parts()).await.map(drop)
+        let parts = self.parts();
+        let folders = parts.runtime.folders().await?;
+        self.baseline(&parts, &folders).await.map(drop)
     }
 }
 
 /// Brings the files to the image's instant, if it has any.
-pub(super) fn put_back(parts: &Parts, prepared: &Prepared, aside: &Path) -> engine::Result<Option<PutBack>> {
+pub(super) fn put_back(
+    parts: &Parts,
+    folders: &Folders,
+    prepared: &Prepared,
+    aside: &Path,
+) -> engine::Result<Option<PutBack>> {
     if !prepared.files_dir().join(capture::INDEX_NAME).exists() {
         return Ok(None);
     }
     let index = Index::read(prepared.files_dir())?;
-    let trees = trees(parts, None);
+    let trees = trees(parts, folders, None);
     match capture::put_back(&index, prepared.files_dir(), &trees, aside) {
         Ok(put_back) => Ok(Some(put_back)),
         Err(error) => {
@@ -100,21 +109,24 @@ pub(super) fn put_back(parts: &Parts, prepared: &Prepared, aside: &Path) -> engi
     }
 }
 
-fn trees(parts: &Parts, baseline: Option<Timestamp>) -> Vec<Tree> {
-    let mut trees: Vec<Tree> = parts
-        .volumes
-        .iter()
-        .map(|path| Tree {
-            name: path.display().to_string(),
-            path: path.clone(),
-            exclude: Vec::new(),
-            base: None,
-        })
-        .collect();
-    if let (true, Some(root)) = (parts.rootfs, parts.runtime.features().root_folder) {
-        let base = baseline.map(|taken_at| Baseline { taken_at });
-        trees.push(Tree { name: ROOT.to_owned(), path: root, exclude: Vec::new(), base });
+/// The root first, then what belongs to the image by itself, then what is declared.
+fn trees(parts: &Parts, folders: &Folders, baseline: Option<Timestamp>) -> Vec<Tree> {
+    let tree = |name: String, path: &Path, base| Tree { name, path: path.to_owned(), exclude: Vec::new(), base };
+    let mut trees = Vec::new();
+    match &folders.root {
+        Some(Root::Whole(path)) if parts.rootfs => {
+            trees.push(tree(ROOT.to_owned(), path, baseline.map(|taken_at| Baseline { taken_at })));
+        }
+        Some(Root::Changes(path)) if parts.rootfs => trees.push(tree(ROOT.to_owned(), path, None)),
+        Some(_) | None => {}
     }
+    let declared = parts.volumes.iter().map(|path| {
+        let inside = folders.mounts.iter().find(|(inside, _)| inside == path);
+        inside.map_or(path, |(_, outside)| outside)
+    });
+    let mut known = HashSet::new();
+    let volumes = folders.volumes.iter().chain(declared).filter(|path| known.insert(*path));
+    trees.extend(volumes.map(|path| tree(path.display().to_string(), path, None)));
     trees
 }
 

@@ -49,8 +49,9 @@ impl Shared {
 
     async fn put_files_back(&self, prepared: Prepared) -> engine::Result<Prepared> {
         let (parts, aside) = (self.parts(), self.node.aside.join(self.name.as_str()));
+        let folders = parts.runtime.folders().await?;
         let (prepared, put_back) = blocking(move || {
-            let put_back = files::put_back(&parts, &prepared, &aside)?;
+            let put_back = files::put_back(&parts, &folders, &prepared, &aside)?;
             Ok((prepared, put_back))
         })
         .await?;

@@ -12,7 +12,7 @@ use crate::freeze::Cgroup;
 
 /// `state.json`, as far as we need it.
 #[derive(Debug, Deserialize)]
-pub(super) struct State {
+pub(in crate::runtime) struct State {
     config: Config,
     cgroup_paths: BTreeMap<String, PathBuf>,
     external_descriptors: Vec<String>,
@@ -25,6 +25,13 @@ struct Config {
     devices: Option<Vec<Device>>,
     mask_paths: Option<Vec<String>>,
     namespaces: Option<Vec<Namespace>>,
+    #[serde(alias = "Hooks")]
+    hooks: Option<Hooks>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Hooks {
+    prestart: Option<Vec<serde_json::Value>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -47,7 +54,7 @@ struct Namespace {
 
 impl State {
     /// Reads the record in runc's folder of the container.
-    pub(super) fn read(folder: &Path) -> Result<Self> {
+    pub(in crate::runtime) fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("state.json");
         let unreadable =
             |e: &dyn std::fmt::Display| Report::new(format!("read runc's state {}: {e}", path.display()));
@@ -56,19 +63,19 @@ impl State {
     }
 
     /// The container's cgroup.
-    pub(super) fn cgroup(&self) -> Cgroup {
+    pub(in crate::runtime) fn cgroup(&self) -> Cgroup {
         let path = |key: &str| self.cgroup_paths.get(key).cloned();
         Cgroup::at(path("freezer"), path("memory"), path(""))
     }
 
     /// What `runc restore` reads beside the images.
-    pub(super) fn descriptors(&self) -> Result<Vec<u8>> {
+    pub(in crate::runtime) fn descriptors(&self) -> Result<Vec<u8>> {
         serde_json::to_vec(&self.external_descriptors)
             .map_err(|e| Error::Internal(Report::new("write runc's descriptors").because(e)))
     }
 
     /// What CRIU dumps, in the words that `runc restore` will use for it.
-    pub(super) fn dump_target(&self, pid: i32) -> Result<DumpTarget> {
+    pub(in crate::runtime) fn dump_target(&self, pid: i32) -> Result<DumpTarget> {
         let mut external_mounts = self.bind_mounts();
         external_mounts.extend(cgroup_v1_mounts(pid)?);
         let mut external = Vec::new();
@@ -83,6 +90,7 @@ impl State {
             external,
             freeze_cgroup: None,
             with_cgroups: true,
+            empty_network: self.network_is_furnished(),
         })
     }
 
@@ -114,6 +122,13 @@ impl State {
             .ino();
         let key = if kind == "network" { "extRootNetNS" } else { "extRootPidNS" };
         Ok(Some(format!("{name}[{inode}]:{key}")))
+    }
+
+    /// Hooks that run before the start give the container its network devices, also at a restore (docker's way).
+    fn network_is_furnished(&self) -> bool {
+        let made = self.config.namespaces.iter().flatten().any(|n| n.kind == "NEWNET" && n.path.is_empty());
+        let hooks = self.config.hooks.as_ref().and_then(|hooks| hooks.prestart.as_ref());
+        made && hooks.is_some_and(|hooks| !hooks.is_empty())
     }
 
     fn inside(&self, path: &str) -> String {

@@ -1,0 +1,318 @@
+//! Containers of docker, by its Engine API.
+//!
+//! docker has no way to restore from images that are not its own, so it is shown ours as a checkpoint of its own: a folder
+//! of symbolic links. What it does with a checkpoint's files (it packs and unpacks them several times) it then does
+//! with links only; CRIU follows them to the image. They are relative, because CRIU may open them from inside the container.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant as Clock};
+
+use bollard::models::ContainerInspectResponse;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Bytes;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::sync::OnceCell;
+
+use super::container::{Container, Engine, Known, Mounted};
+use super::{Effect, Place, RestoreFrom, Runtime};
+use crate::checkpoint::WhileFrozen;
+use crate::criu::{Options, Tcp, close_connections};
+use crate::durable;
+use crate::error::{Error, Report, Result};
+use crate::process::command::Command;
+
+/// What is to be run.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// The container's name.
+    pub container: String,
+    /// What it is created of, if it is missing.
+    pub image: Option<String>,
+    /// Arguments of `docker create`.
+    pub create_args: Vec<String>,
+    /// What runs in it instead of the image's own command.
+    pub command: Vec<String>,
+    /// The Engine API's socket.
+    pub socket: PathBuf,
+}
+
+/// How long docker may be away (it is being restarted) before that is a failure.
+const AWAY_MAX: Duration = Duration::from_secs(30);
+/// How often it is looked for meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long one request may take.
+const REQUEST_MAX: Duration = Duration::from_secs(30);
+/// Where CRIU, run by runc, looks for options that docker does not pass.
+const RUNC_OPTIONS: &str = "/etc/criu/runc.conf";
+/// More steps up than any folder is deep that docker unpacks a checkpoint in; above the root there is nothing.
+const UP: usize = 40;
+
+/// A service that is a container of docker.
+pub fn docker(place: Place, spec: Spec) -> impl Runtime {
+    Container::new(place, Docker { spec, client: OnceCell::new() })
+}
+
+#[derive(Debug)]
+struct Docker {
+    spec: Spec,
+    client: OnceCell<bollard::Docker>,
+}
+
+impl Docker {
+    /// Waits for the daemon if it is away.
+    async fn client(&self) -> Result<bollard::Docker> {
+        let begun = Clock::now();
+        let mut told = false;
+        loop {
+            let error = match self.client.get_or_try_init(|| self.connect()).await {
+                Ok(client) => match client.ping().await {
+                    Ok(_) => return Ok(client.clone()),
+                    Err(error) => error,
+                },
+                Err(error) => error,
+            };
+            if begun.elapsed() > AWAY_MAX {
+                return Err(self.failed("reach docker", &error));
+            }
+            if !told {
+                tracing::warn!(%error, socket = %self.spec.socket.display(), "docker is away; waiting for it");
+                told = true;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn connect(&self) -> std::result::Result<bollard::Docker, bollard::errors::Error> {
+        let socket = self.spec.socket.display().to_string();
+        let client =
+            bollard::Docker::connect_with_unix(&socket, REQUEST_MAX.as_secs(), bollard::API_DEFAULT_VERSION)?;
+        client.negotiate_version().await
+    }
+
+    fn failed(&self, what: &str, error: &bollard::errors::Error) -> Error {
+        let name = &self.spec.container;
+        match error {
+            bollard::errors::Error::DockerResponseServerError { message, .. } => Error::Unavailable(
+                Report::new(format!("{what} for the container {name}: docker says: {message}")),
+            ),
+            other => Error::Unavailable(
+                Report::new(format!("{what} over {}", self.spec.socket.display()))
+                    .because(other)
+                    .remedy("is docker running, and is docker.socket the path of its socket?"),
+            ),
+        }
+    }
+
+    async fn find_now(&self) -> Result<Option<Known>> {
+        let client = self.client().await?;
+        let found = client
+            .inspect_container(
+                &self.spec.container,
+                None::<bollard::query_parameters::InspectContainerOptions>,
+            )
+            .await;
+        match found {
+            Ok(found) => Ok(Some(known(found))),
+            Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+            Err(error) => Err(self.failed("inspect", &error)),
+        }
+    }
+
+    async fn create_now(&self) -> Result<()> {
+        let image = self.spec.image.clone().unwrap_or_default();
+        let mut argv: Vec<String> =
+            ["docker", "create", "--name", &self.spec.container].map(str::to_owned).to_vec();
+        argv.extend(self.spec.create_args.iter().cloned());
+        argv.push(image);
+        argv.extend(self.spec.command.iter().cloned());
+        let host = format!("unix://{}", self.spec.socket.display());
+        let created = Command::new(argv).env("DOCKER_HOST", host).timeout(REQUEST_MAX).run().await?;
+        if created.success() {
+            return Ok(());
+        }
+        let lines = created.stderr.lines().map(str::to_owned);
+        Err(Error::Refused(
+            Report::new(format!("create the container {}", self.spec.container)).output(lines).remedy(
+                "try the same `docker create` by hand; image and create_args are handed to it as they are",
+            ),
+        ))
+    }
+
+    async fn start_now(&self) -> Result<()> {
+        let client = self.client().await?;
+        let none = None::<bollard::query_parameters::StartContainerOptions>;
+        client.start_container(&self.spec.container, none).await.map_err(|e| self.failed("start", &e))
+    }
+
+    async fn restore_now(&self, known: &Known, from: &RestoreFrom<'_>) -> Result<()> {
+        let client = self.client().await?;
+        let info = client.info().await.map_err(|e| self.failed("ask where docker keeps its data", &e))?;
+        let data = info.docker_root_dir.unwrap_or_else(|| "/var/lib/docker".to_owned());
+        let name = "supervisor";
+        let folder = Path::new(&data).join("containers").join(&known.id).join("checkpoints").join(name);
+        remove(&folder)?;
+        durable::create_dir_all(&folder)?;
+        link(from.images, &folder)?;
+        let started = self.start_from(name, from.limit).await;
+        remove(&folder)?;
+        started
+    }
+
+    /// `docker start --checkpoint`, which the library does not know.
+    async fn start_from(&self, checkpoint: &str, limit: Duration) -> Result<()> {
+        let what = format!("restore the container {}", self.spec.container);
+        let path = format!("/v1.41/containers/{}/start?checkpoint={checkpoint}", self.spec.container);
+        let asked = tokio::time::timeout(limit, self.post(&path)).await;
+        let (status, message) = asked.map_err(|_| {
+            let limit = humantime::format_duration(limit);
+            Error::Unavailable(Report::new(format!("{what}: docker did not finish within {limit}")))
+        })??;
+        match status {
+            StatusCode::NO_CONTENT => Ok(()),
+            StatusCode::NOT_MODIFIED => {
+                Err(Error::Unavailable(Report::new(format!("{what}: it runs already"))))
+            }
+            _ if message.contains("experimental") => Err(Error::Refused(
+                Report::new(format!("{what}: docker says: {message}"))
+                    .remedy("docker restores only with {\"experimental\": true} in /etc/docker/daemon.json"),
+            )),
+            _ => Err(Error::Unavailable(Report::new(format!("{what}: docker says: {message}")))),
+        }
+    }
+
+    async fn post(&self, path: &str) -> Result<(StatusCode, String)> {
+        let failed = |e: &dyn std::fmt::Display| {
+            Error::Unavailable(Report::new(format!("ask docker over {}: {e}", self.spec.socket.display())))
+        };
+        let stream = tokio::net::UnixStream::connect(&self.spec.socket).await.map_err(|e| failed(&e))?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| failed(&e))?;
+        let serving = tokio::spawn(connection);
+        let request = Request::post(path).header("host", "docker").body(Empty::<Bytes>::new());
+        let request = request.map_err(|e| failed(&e))?;
+        let answer = sender.send_request(request).await.map_err(|e| failed(&e))?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await.map_err(|e| failed(&e))?.to_bytes();
+        serving.abort();
+        let text = String::from_utf8_lossy(&body).into_owned();
+        let message = serde_json::from_str::<serde_json::Value>(&text)
+            .ok()
+            .and_then(|value| Some(value.get("message")?.as_str()?.to_owned()));
+        Ok((status, message.unwrap_or(text)))
+    }
+}
+
+impl Engine for Docker {
+    fn kind(&self) -> &'static str {
+        "docker"
+    }
+
+    fn program(&self) -> String {
+        let Spec { container, image, create_args, command, socket: _ } = &self.spec;
+        blake3::hash(format!("{container:?} {image:?} {create_args:?} {command:?}").as_bytes()).to_string()
+    }
+
+    fn container(&self) -> &str {
+        &self.spec.container
+    }
+
+    fn can_create(&self) -> bool {
+        self.spec.image.is_some()
+    }
+
+    fn find(&self) -> Effect<'_, Option<Known>> {
+        Box::pin(self.find_now())
+    }
+
+    fn create(&self) -> Effect<'_, ()> {
+        Box::pin(self.create_now())
+    }
+
+    fn start(&self) -> Effect<'_, ()> {
+        Box::pin(self.start_now())
+    }
+
+    fn dump_options(&self, options: Options) -> Result<Options> {
+        if options.tcp != Tcp::Established {
+            return Ok(Options { tcp: Tcp::Close, ..options });
+        }
+        let told = std::fs::read_to_string(RUNC_OPTIONS).unwrap_or_default();
+        if told.lines().any(|line| line.trim() == "tcp-established") {
+            return Ok(options);
+        }
+        Err(Error::Refused(
+            Report::new("checkpoint with tcp = \"established\": docker's restore would not keep connections")
+                .remedy(format!("add a line `tcp-established` to {RUNC_OPTIONS}, or set tcp = \"close\"")),
+        ))
+    }
+
+    fn complete<'a>(&'a self, _: &'a Known, options: &'a Options, dump: &'a Path) -> Effect<'a, ()> {
+        Box::pin(async move {
+            match options.tcp {
+                Tcp::Close => close_connections(dump),
+                Tcp::Established | Tcp::SkipInFlight => Ok(()),
+            }
+        })
+    }
+
+    fn while_frozen(&self, _: &Known, _: &Path) -> WhileFrozen {
+        None
+    }
+
+    fn restore<'a>(&'a self, known: &'a Known, from: &'a RestoreFrom<'a>, _: &'a Options) -> Effect<'a, ()> {
+        Box::pin(self.restore_now(known, from))
+    }
+}
+
+fn known(found: ContainerInspectResponse) -> Known {
+    let state = found.state.unwrap_or_default();
+    let running = state.running == Some(true);
+    let pid = state.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| running && *pid > 0);
+    let host = found.host_config.unwrap_or_default();
+    let policy = host.restart_policy.and_then(|policy| policy.name).map(|name| name.to_string());
+    let changes = found.graph_driver.and_then(|driver| driver.data.get("UpperDir").cloned());
+    let mounted = |mount: bollard::models::MountPoint| Mounted {
+        volume: mount.name.filter(|_| mount.typ.as_deref() == Some("volume")),
+        source: mount.source.unwrap_or_default().into(),
+        destination: mount.destination.unwrap_or_default().into(),
+    };
+    Known {
+        id: found.id.unwrap_or_default(),
+        image: found.image.unwrap_or_default(),
+        pid,
+        at_rest: !running && state.restarting != Some(true),
+        exit_code: state.exit_code.and_then(|code| i32::try_from(code).ok()).unwrap_or(0),
+        out_of_memory: state.oom_killed == Some(true),
+        changes: changes.map(PathBuf::from),
+        mounts: found.mounts.unwrap_or_default().into_iter().map(mounted).collect(),
+        restart_policy: policy.unwrap_or_default(),
+        tty: found.config.and_then(|config| config.tty) == Some(true),
+        ..Known::default()
+    }
+}
+
+/// Makes each file of an image visible in another folder, without a copy.
+fn link(images: &Path, folder: &Path) -> Result<()> {
+    let failed = |path: &Path, e: std::io::Error| {
+        Error::Unavailable(Report::new(format!("link {} for docker", path.display())).because(e))
+    };
+    for entry in std::fs::read_dir(images).map_err(|e| failed(images, e))? {
+        let entry = entry.map_err(|e| failed(images, e))?;
+        let absolute = std::path::absolute(entry.path()).map_err(|e| failed(images, e))?;
+        let below = absolute.strip_prefix("/").unwrap_or(&absolute);
+        let target = Path::new(&"../".repeat(UP)).join(below);
+        std::os::unix::fs::symlink(target, folder.join(entry.file_name()))
+            .map_err(|e| failed(&absolute, e))?;
+    }
+    Ok(())
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::Unavailable(Report::new(format!("remove {}", folder.display())).because(e)))
+        }
+        _ => Ok(()),
+    }
+}

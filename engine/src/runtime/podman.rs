@@ -1,0 +1,354 @@
+//! Containers of podman, by its command line: its API can neither restore from a folder nor hand out what that needs.
+//!
+//! podman restores from the folder `checkpoint` in the container's own; a symbolic link to our image stands there while it does.
+//! What podman itself would have noted beside a checkpoint, the addresses and the contents of `/dev/shm`, is noted with ours.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::container::{Container, Engine, Known, Mounted};
+use super::{Effect, Place, RestoreFrom, Runtime};
+use crate::checkpoint::WhileFrozen;
+use crate::criu::{Options, Tcp, close_connections};
+use crate::durable;
+use crate::error::{Error, Report, Result};
+use crate::process::command::{Command, Output};
+
+/// What is to be run.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// The container's name.
+    pub container: String,
+    /// What it is created of, if it is missing.
+    pub image: Option<String>,
+    /// Arguments of `podman create`.
+    pub create_args: Vec<String>,
+    /// What runs in it instead of the image's own command.
+    pub command: Vec<String>,
+    /// The `podman` binary.
+    pub program: PathBuf,
+    /// Options before podman's command.
+    pub options: Vec<String>,
+}
+
+/// How long podman may take for what is not a restore.
+const PODMAN_MAX: Duration = Duration::from_secs(30);
+/// Where podman looks for the addresses of a container that it restores.
+const NETWORK: &str = "network.status";
+/// Where it looks for the contents of `/dev/shm`.
+const SHARED_MEMORY: &str = "devshm-checkpoint.tar";
+/// Where it looks for CRIU's images.
+const CHECKPOINT: &str = "checkpoint";
+
+/// A service that is a container of podman.
+pub fn podman(place: Place, spec: Spec) -> impl Runtime {
+    Container::new(place, Podman { spec })
+}
+
+#[derive(Debug)]
+struct Podman {
+    spec: Spec,
+}
+
+/// `podman container inspect`, as far as we need it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected {
+    id: String,
+    image: String,
+    state: State,
+    #[serde(default)]
+    mounts: Vec<Mount>,
+    graph_driver: Option<GraphDriver>,
+    static_dir: PathBuf,
+    host_config: HostConfig,
+    config: Config,
+    network_settings: Option<NetworkSettings>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct State {
+    status: String,
+    pid: i32,
+    exit_code: i32,
+    #[serde(rename = "OOMKilled", default)]
+    out_of_memory: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Mount {
+    #[serde(rename = "Type")]
+    kind: String,
+    name: Option<String>,
+    source: PathBuf,
+    destination: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct GraphDriver {
+    data: std::collections::BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct HostConfig {
+    restart_policy: Option<RestartPolicy>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RestartPolicy {
+    name: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Config {
+    tty: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct NetworkSettings {
+    #[serde(default)]
+    networks: std::collections::BTreeMap<String, Network>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Network {
+    #[serde(rename = "IPAddress")]
+    address: String,
+    #[serde(rename = "IPPrefixLen")]
+    prefix: u8,
+    gateway: String,
+    mac_address: String,
+}
+
+impl Podman {
+    async fn podman(&self, arguments: &[&str], limit: Duration) -> Result<Output> {
+        let mut argv = vec![self.spec.program.display().to_string()];
+        argv.extend(self.spec.options.iter().cloned());
+        argv.extend(arguments.iter().map(|a| (*a).to_owned()));
+        Command::new(argv).timeout(limit).run().await
+    }
+
+    /// Runs it; a failure is an error with what podman said.
+    async fn done(&self, what: &str, arguments: &[&str], limit: Duration) -> Result<()> {
+        let output = self.podman(arguments, limit).await?;
+        if output.success() {
+            return Ok(());
+        }
+        let name = &self.spec.container;
+        let lines = output.stderr.lines().map(str::to_owned);
+        Err(Error::Unavailable(Report::new(format!("{what} the container {name}")).output(lines)))
+    }
+
+    async fn find_now(&self) -> Result<Option<Known>> {
+        let name = &self.spec.container;
+        let output = self.podman(&["container", "inspect", name], PODMAN_MAX).await?;
+        if !output.success() {
+            if output.stderr.to_lowercase().contains("no such container") {
+                return Ok(None);
+            }
+            let lines = output.stderr.lines().map(str::to_owned);
+            return Err(Error::Unavailable(
+                Report::new(format!("inspect the container {name}")).output(lines),
+            ));
+        }
+        let mut found: Vec<Inspected> = serde_json::from_str(&output.stdout)
+            .map_err(|e| Error::Internal(Report::new("read what podman says of a container").because(e)))?;
+        Ok(found.pop().map(known))
+    }
+
+    async fn create_now(&self) -> Result<()> {
+        let Spec { container, image, create_args, command, .. } = &self.spec;
+        let image = image.clone().unwrap_or_default();
+        let mut arguments = vec!["create", "--name", container];
+        arguments.extend(create_args.iter().map(String::as_str));
+        arguments.push(&image);
+        arguments.extend(command.iter().map(String::as_str));
+        self.done("create", &arguments, PODMAN_MAX).await
+    }
+
+    async fn restore_now(&self, known: &Known, from: &RestoreFrom<'_>, options: &Options) -> Result<()> {
+        clear(&known.folder)?;
+        let placed = place(from.images, &known.folder);
+        let mut arguments = vec!["container", "restore", "--keep"];
+        let switches =
+            [(options.tcp != Tcp::Close, "--tcp-established"), (options.file_locks, "--file-locks")];
+        arguments.extend(switches.iter().filter(|(on, _)| *on).map(|(_, name)| *name));
+        arguments.push(&self.spec.container);
+        let restored = match placed {
+            Ok(()) => self.done("restore", &arguments, from.limit).await,
+            Err(error) => Err(error),
+        };
+        clear(&known.folder)?;
+        restored
+    }
+}
+
+impl Engine for Podman {
+    fn kind(&self) -> &'static str {
+        "podman"
+    }
+
+    fn program(&self) -> String {
+        let Spec { container, image, create_args, command, program: _, options } = &self.spec;
+        blake3::hash(format!("{container:?} {image:?} {create_args:?} {command:?} {options:?}").as_bytes())
+            .to_string()
+    }
+
+    fn container(&self) -> &str {
+        &self.spec.container
+    }
+
+    fn can_create(&self) -> bool {
+        self.spec.image.is_some()
+    }
+
+    fn find(&self) -> Effect<'_, Option<Known>> {
+        Box::pin(self.find_now())
+    }
+
+    fn create(&self) -> Effect<'_, ()> {
+        Box::pin(self.create_now())
+    }
+
+    fn start(&self) -> Effect<'_, ()> {
+        Box::pin(self.done_start())
+    }
+
+    fn dump_options(&self, options: Options) -> Result<Options> {
+        Ok(options)
+    }
+
+    fn while_frozen(&self, known: &Known, dump: &Path) -> WhileFrozen {
+        let shared = known.folder.join("shm");
+        let has_files = std::fs::read_dir(&shared).is_ok_and(|mut entries| entries.next().is_some());
+        let tar = dump.join(SHARED_MEMORY);
+        has_files.then(|| -> Box<dyn FnOnce() -> Result<()> + Send> { Box::new(move || pack(&shared, &tar)) })
+    }
+
+    fn complete<'a>(&'a self, known: &'a Known, options: &'a Options, dump: &'a Path) -> Effect<'a, ()> {
+        Box::pin(async move {
+            if known.network.as_object().is_some_and(|networks| !networks.is_empty()) {
+                durable::atomic_write_volatile(
+                    &dump.join(NETWORK),
+                    known.network.to_string().as_bytes(),
+                    0o600,
+                )?;
+            }
+            match options.tcp {
+                Tcp::Close => close_connections(dump),
+                Tcp::Established | Tcp::SkipInFlight => Ok(()),
+            }
+        })
+    }
+
+    fn restore<'a>(
+        &'a self,
+        known: &'a Known,
+        from: &'a RestoreFrom<'a>,
+        options: &'a Options,
+    ) -> Effect<'a, ()> {
+        Box::pin(self.restore_now(known, from, options))
+    }
+}
+
+impl Podman {
+    async fn done_start(&self) -> Result<()> {
+        self.done("start", &["start", &self.spec.container], PODMAN_MAX).await
+    }
+}
+
+fn known(found: Inspected) -> Known {
+    let mounted = |mount: Mount| Mounted {
+        volume: mount.name.filter(|_| mount.kind == "volume"),
+        source: mount.source,
+        destination: mount.destination,
+    };
+    let changes = found.graph_driver.and_then(|driver| driver.data.get("UpperDir").map(PathBuf::from));
+    let networks = found.network_settings.map(|settings| settings.networks).unwrap_or_default();
+    Known {
+        id: found.id,
+        image: found.image,
+        pid: Some(found.state.pid).filter(|pid| *pid > 0 && found.state.status == "running"),
+        at_rest: matches!(found.state.status.as_str(), "created" | "configured" | "exited"),
+        exit_code: found.state.exit_code,
+        out_of_memory: found.state.out_of_memory,
+        changes,
+        mounts: found.mounts.into_iter().map(mounted).collect(),
+        restart_policy: found.host_config.restart_policy.map(|policy| policy.name).unwrap_or_default(),
+        tty: found.config.tty,
+        folder: found.static_dir,
+        network: addresses(&networks),
+    }
+}
+
+/// The addresses in the notation that podman reads at a restore; it knows a container's interfaces by their order.
+fn addresses(networks: &std::collections::BTreeMap<String, Network>) -> Value {
+    let status = |(number, (name, network)): (usize, (&String, &Network))| {
+        let subnet = json!({
+            "ipnet": format!("{}/{}", network.address, network.prefix),
+            "gateway": network.gateway,
+        });
+        let interface = json!({ "subnets": [subnet], "mac_address": network.mac_address });
+        (name.clone(), json!({ "interfaces": { format!("eth{number}"): interface } }))
+    };
+    let known = networks.iter().filter(|(_, network)| !network.address.is_empty());
+    known.enumerate().map(status).collect::<serde_json::Map<_, _>>().into()
+}
+
+/// Packs a folder as podman does it, with the same program.
+fn pack(folder: &Path, tar: &Path) -> Result<()> {
+    let argv = ["tar", "--create", "--sparse", "--xattrs", "--numeric-owner", "--file"].map(str::to_owned);
+    let paths =
+        [tar.display().to_string(), "--directory".to_owned(), folder.display().to_string(), ".".to_owned()];
+    let command = Command::new(argv.into_iter().chain(paths).collect()).timeout(PODMAN_MAX);
+    let output = tokio::runtime::Handle::current().block_on(command.run())?;
+    if output.success() {
+        return Ok(());
+    }
+    let lines = output.stderr.lines().map(str::to_owned);
+    Err(Error::Unavailable(Report::new("pack the container's /dev/shm").output(lines)))
+}
+
+/// Puts an image where podman looks for its own checkpoint.
+fn place(images: &Path, folder: &Path) -> Result<()> {
+    let link = |from: &Path, name: &str| {
+        std::os::unix::fs::symlink(from, folder.join(name)).map_err(|e| {
+            Error::Unavailable(Report::new(format!("link {} for podman", from.display())).because(e))
+        })
+    };
+    link(images, CHECKPOINT)?;
+    for name in [NETWORK, SHARED_MEMORY] {
+        let file = images.join(name);
+        if file.exists() {
+            link(&file, name)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes away what a restore needed. A checkpoint of podman's own that somebody has made goes as well: podman itself
+/// would not keep it beyond a restore.
+fn clear(folder: &Path) -> Result<()> {
+    for name in [CHECKPOINT, NETWORK, SHARED_MEMORY] {
+        let path = folder.join(name);
+        let removed = match std::fs::symlink_metadata(&path) {
+            Ok(found) if found.is_dir() => std::fs::remove_dir_all(&path),
+            Ok(_) => std::fs::remove_file(&path),
+            Err(_) => continue,
+        };
+        removed
+            .map_err(|e| Error::Unavailable(Report::new(format!("remove {}", path.display())).because(e)))?;
+    }
+    Ok(())
+}
