@@ -4,6 +4,7 @@
 //! about values that are already known to be wrong. It refuses to look at anything outside the file: whether a
 //! folder exists is the engine's business.
 
+mod containers;
 mod dependencies;
 mod service;
 mod volumes;
@@ -14,15 +15,14 @@ use crate::error::Draft;
 use crate::raw::Raw;
 use crate::read::Places;
 use crate::settings::Hot;
-
-/// The longest path a unix socket can have on Linux, its closing zero byte not counted.
-const LONGEST_SOCKET: usize = 107;
+use crate::values::LONGEST_SOCKET;
 
 /// All that is wrong or doubtful across fields.
 pub(crate) fn check(raw: &Raw, places: &Places) -> Vec<Draft> {
     let mut rules = Rules { places, drafts: Vec::new() };
     folders(raw, &mut rules);
     store(raw, &mut rules);
+    containers::check(raw, &mut rules);
     dependencies::check(raw, &mut rules);
     volumes::check(raw, &mut rules);
     for (name, service) in &raw.services {

@@ -5,6 +5,7 @@
 //! what a value means is said where it is read.
 
 mod checkpoint;
+mod container;
 mod node;
 mod probe;
 mod restart;

@@ -36,8 +36,9 @@ pub use error::{Errors, Mistake, Severity};
 pub use reference::reference;
 pub use schema::schema;
 pub use settings::{
-    Address, Api, CgroupMode, CheckpointPlan, Compression, CpuCap, CriuOptions, Hot, HttpProbe, Isolation,
-    NetworkLock, Node, Output, Probe, ProbeKind, Process, Runc, Runtime, Service, Store, Tcp,
+    Address, Api, CgroupMode, CheckpointPlan, Compression, CpuCap, CriuOptions, Docker, Hot, HttpProbe,
+    Isolation, NetworkLock, Node, Output, Podman, Probe, ProbeKind, Process, Recipe, Runc, Runtime, Service,
+    Store, Tcp,
 };
 
 use crate::error::Draft;

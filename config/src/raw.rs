@@ -5,6 +5,7 @@
 //! concern more than one field; those are in `check`.
 
 mod checkpoint;
+mod container;
 mod node;
 mod probe;
 mod restart;

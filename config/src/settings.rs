@@ -91,6 +91,10 @@ pub enum Runtime {
     Process(Process),
     /// An OCI bundle run by runc.
     Runc(Runc),
+    /// A container of docker's.
+    Docker(Docker),
+    /// A container of podman's.
+    Podman(Podman),
 }
 
 /// `process = { ... }`
@@ -135,6 +139,41 @@ pub enum Output {
 pub struct Runc {
     /// The OCI bundle: a folder with `config.json`.
     pub bundle: PathBuf,
+}
+
+/// `docker = { ... }`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Docker {
+    /// The container's name.
+    pub container: String,
+    /// How it is created; `None`: it must exist.
+    pub recipe: Option<Recipe>,
+    /// The socket of docker's daemon.
+    pub socket: PathBuf,
+}
+
+/// `podman = { ... }`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Podman {
+    /// The container's name.
+    pub container: String,
+    /// How it is created; `None`: it must exist.
+    pub recipe: Option<Recipe>,
+    /// podman itself: an absolute path or a name to be found in `PATH`.
+    pub program: PathBuf,
+    /// Its global options, which stand before its command.
+    pub options: Vec<String>,
+}
+
+/// How a container is created that does not exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipe {
+    /// Name or id of its image; never begins with `-`.
+    pub image: String,
+    /// Options of `create`, none of which is at odds with being supervised; no other arguments are among them.
+    pub create_args: Vec<String>,
+    /// What runs in it; empty: what the image says.
+    pub command: Vec<String>,
 }
 
 /// How a checkpoint of a service is taken.

@@ -4,6 +4,8 @@
 //! own text, never what a variable of the environment was expanded to. It refuses bare numbers for durations,
 //! relative paths, and letters whose meaning is unclear (`512M`).
 
+mod container;
+mod create_args;
 mod network;
 mod signal;
 
@@ -18,6 +20,8 @@ use crate::keys::{Kind, Words};
 use crate::near::nearest;
 use crate::read::{Cell, listed};
 
+pub(crate) use container::{ContainerRuntime, LONGEST_SOCKET, container, image, socket};
+pub(crate) use create_args::create_args;
 pub(crate) use network::{address, header_value, is_header_name, request_path, status_range, url};
 pub(crate) use signal::signal;
 
@@ -80,12 +84,34 @@ pub(crate) fn command(cell: &Cell<'_>) -> Option<Vec<String>> {
         None | Some("") => {
             cell.fault("the command is empty", "write the program first: `[\"/usr/bin/program\"]`")
         }
-        Some(program) if program.contains('/') && !program.starts_with('/') => cell.fault(
-            "the program's path is relative",
-            "write it from `/` on, or a name alone to be found in `PATH`",
-        ),
+        Some(program) if is_relative(program) => refuse_relative_program(cell),
         Some(_) => Some(command),
     }
+}
+
+/// A program alone.
+pub(crate) fn program(cell: &Cell<'_>) -> Option<PathBuf> {
+    let program = word(cell)?;
+    if is_relative(&program) { refuse_relative_program(cell) } else { Some(program.into()) }
+}
+
+fn is_relative(program: &str) -> bool {
+    program.contains('/') && !program.starts_with('/')
+}
+
+fn refuse_relative_program<T>(cell: &Cell<'_>) -> Option<T> {
+    cell.fault(
+        "the program's path is relative",
+        "write it from `/` on, or a name alone to be found in `PATH`",
+    )
+}
+
+/// Arguments of something that is named elsewhere.
+pub(crate) fn arguments(cell: &Cell<'_>) -> Option<Vec<String>> {
+    if matches!(cell.value(), DeValue::String(_)) {
+        return cell.mistyped("a list", "write each argument apart: `[\"argument\", \"argument\"]`");
+    }
+    cell.list(text)
 }
 
 /// `true` or `false`.

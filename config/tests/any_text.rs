@@ -7,10 +7,11 @@ use proptest::sample::{Index, select};
 use proptest::test_runner::Config as Rounds;
 
 /// Files that use everything, to be damaged.
-const WHOLE: [&str; 4] = [
+const WHOLE: [&str; 5] = [
     include_str!("mistakes/values.toml"),
     include_str!("mistakes/http.toml"),
     include_str!("mistakes/volumes.toml"),
+    include_str!("mistakes/containers.toml"),
     include_str!("warnings/all.toml"),
 ];
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use config::{
-    Address, CheckpointPlan, Compression, Config, CriuOptions, Hot, Isolation, NetworkLock, Node, Output,
-    ProbeKind, Process, Runc, Runtime, Store, Tcp,
+    Address, CheckpointPlan, Compression, Config, CriuOptions, Docker, Hot, Isolation, NetworkLock, Node,
+    Output, Podman, ProbeKind, Process, Recipe, Runc, Runtime, Store, Tcp,
 };
 use policies::id::ServiceName;
 
@@ -81,6 +81,91 @@ fn a_service_has_the_designs_defaults() {
     };
     assert_eq!(service.checkpoint, plan);
     assert!(service.depends_on.is_empty() && service.probes.is_empty());
+}
+
+#[test]
+fn a_container_that_exists_needs_its_name_only() {
+    let config = parse("[service.a]\ndocker.container = 'web'\n[service.b]\npodman.container = 'w'\n");
+    assert_eq!(config.warnings(), []);
+    let docker = Docker { container: "web".to_owned(), recipe: None, socket: "/var/run/docker.sock".into() };
+    assert_eq!(service(&config, "a").runtime, Runtime::Docker(docker));
+    let podman =
+        Podman { container: "w".to_owned(), recipe: None, program: "podman".into(), options: Vec::new() };
+    assert_eq!(service(&config, "b").runtime, Runtime::Podman(podman));
+    for name in ["a", "b"] {
+        let plan = service(&config, name).checkpoint;
+        assert_eq!((plan.enabled, plan.rootfs, plan.tcp), (true, true, Tcp::SkipInFlight));
+    }
+}
+
+#[test]
+fn a_container_is_created_as_it_is_written() {
+    let config = parse(
+        r#"
+        [service.a.docker]
+        container = "web_1.x-y"
+        image = "registry.example.org:5000/team/web@sha256:0123"
+        create_args = ["--restart", "no", "-v/srv:/srv", "--env=A=b c", "-e", "--rm", "--tty=false", "-iPe", "-t", "-h", "web"]
+        command = ["./run", "--rm", ""]
+        socket = "${HOME}/docker.sock"
+        [service.b.podman]
+        container = "web"
+        image = "sha256:0123"
+        create_args = ["--init", "--restart=no", "--replace=false", "--health-on-failure=kill"]
+        program = "/opt/podman"
+        options = ["--root", "${HOME}"]
+        "#,
+    );
+    assert_eq!(config.warnings(), []);
+    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    let create_args = [
+        "--restart",
+        "no",
+        "-v/srv:/srv",
+        "--env=A=b c",
+        "-e",
+        "--rm",
+        "--tty=false",
+        "-iPe",
+        "-t",
+        "-h",
+        "web",
+    ];
+    let docker = Docker {
+        container: "web_1.x-y".to_owned(),
+        recipe: Some(Recipe {
+            image: "registry.example.org:5000/team/web@sha256:0123".to_owned(),
+            create_args: texts(&create_args),
+            command: texts(&["./run", "--rm", ""]),
+        }),
+        socket: "/home/db/docker.sock".into(),
+    };
+    assert_eq!(service(&config, "a").runtime, Runtime::Docker(docker));
+    let podman = Podman {
+        container: "web".to_owned(),
+        recipe: Some(Recipe {
+            image: "sha256:0123".to_owned(),
+            create_args: texts(&["--init", "--restart=no", "--replace=false", "--health-on-failure=kill"]),
+            command: Vec::new(),
+        }),
+        program: "/opt/podman".into(),
+        options: texts(&["--root", "/home/db"]),
+    };
+    assert_eq!(service(&config, "b").runtime, Runtime::Podman(podman));
+}
+
+/// What leads from inside a container may be the same in all of them, but one container is one service.
+#[test]
+fn containers_may_be_alike_but_not_the_same() {
+    let config = parse(
+        "[service.a]\ndocker.container = 'web'\ncheckpoint.volumes = ['/data']\n\
+         [service.b]\ndocker = { container = 'web', socket = '/run/other.sock' }\n\
+         checkpoint.volumes = ['/data/deep']\n\
+         [service.c]\npodman.container = 'web'\n\
+         [service.d]\npodman = { container = 'web', options = ['--root', '/srv/d'] }\n\
+         [service.e]\nrunc.bundle = '/srv/e'\ncheckpoint.volumes = ['/data']\n",
+    );
+    assert_eq!((config.warnings(), config.services.len()), (&[][..], 5));
 }
 
 #[test]

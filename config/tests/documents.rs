@@ -50,6 +50,13 @@ fn the_schema_knows_types_defaults_and_limits() {
     assert_eq!(words, &serde_json::json!(["zstd", "lz4", "none"]));
     let process = at(&schema, &["service", "*", "process"]);
     assert_eq!(process["required"], serde_json::json!(["command"]));
+    let docker = at(&schema, &["service", "*", "docker"]);
+    assert_eq!(docker["required"], serde_json::json!(["container"]));
+    assert_eq!(at(docker, &["socket"])["default"], "/var/run/docker.sock");
+    let podman = at(&schema, &["service", "*", "podman"]);
+    assert_eq!(podman["required"], serde_json::json!(["container"]));
+    assert_eq!(at(podman, &["program"])["default"], "podman");
+    assert_eq!(at(podman, &["create_args"])["items"]["type"], "string");
 }
 
 /// An object that allows everything would let an editor pass what the reader refuses.
@@ -74,5 +81,5 @@ fn no_object_of_the_schema_is_open() {
     }
     let mut objects = 0;
     walk(&serde_json::from_str(&config::schema()).unwrap(), "", &mut objects);
-    assert!(objects > 14, "only {objects} objects");
+    assert!(objects > 16, "only {objects} objects");
 }

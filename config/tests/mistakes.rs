@@ -87,8 +87,11 @@ fn positions_are_those_of_the_excerpt() {
 fn values_of_the_environment_are_never_shown() {
     let text = "[store]\npath = \"${RELATIVE}\"\ncompression = \"${RELATIVE}\"\nmin_free = \"${RELATIVE}\"\n\
                 [service.web]\nrunc = { bundle = \"${RELATIVE}\" }\nstop_signal = \"${RELATIVE}\"\n\
-                stop_timeout = \"${RELATIVE}\"\ndepends_on = [\"${RELATIVE}\"]\n";
+                stop_timeout = \"${RELATIVE}\"\ndepends_on = [\"${RELATIVE}\"]\n\
+                [service.box]\nprocess.command = [\"${RELATIVE}\"]\n\
+                docker = { container = \"${RELATIVE}\", image = \" ${RELATIVE}\", socket = \"${RELATIVE}\", \
+                create_args = [\"${RELATIVE}\", \"--restart=${RELATIVE}\", \"--${RELATIVE}\"] }\n";
     let errors = Config::parse(text, "file.toml", &env).unwrap_err();
-    assert_eq!(errors.mistakes.len(), 7, "{errors}");
+    assert_eq!(errors.mistakes.len(), 15, "{errors}");
     assert!(!errors.to_string().contains("secret"), "{errors}");
 }

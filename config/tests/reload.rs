@@ -59,6 +59,34 @@ fn each_part_is_told_apart_and_others_are_not_touched() {
     }
 }
 
+/// A running container cannot become another one.
+#[test]
+fn every_word_about_a_container_needs_a_new_start() {
+    const DOCKER: &str = "[service.a.docker]\ncontainer = 'c1'\nimage = 'i'\ncreate_args = ['-i']\n\
+                          command = ['x']\nsocket = '/s'\n";
+    const PODMAN: &str = "[service.a.podman]\ncontainer = 'c1'\nimage = 'i'\ncreate_args = ['-i']\n\
+                          command = ['x']\nprogram = '/s'\noptions = ['--syslog']\n";
+    let cases = [
+        ("'c1'", "'c2'"),
+        ("'i'", "'j'"),
+        ("'-i'", "'-P'"),
+        ("'x'", "'y'"),
+        ("'/s'", "'/t'"),
+        ("'--syslog'", "'--noout'"),
+        ("image = 'i'\ncreate_args = ['-i']\ncommand = ['x']\n", ""),
+    ];
+    for (from, to) in cases {
+        for old in [DOCKER, PODMAN].into_iter().filter(|old| old.contains(from)) {
+            let diff = diff(&parse(old), &parse(&old.replacen(from, to, 1)));
+            let change = &diff.changed[&name("a")];
+            assert_eq!(Vec::from_iter(change.parts.clone()), [Part::Runtime], "{to}");
+            assert!(change.needs_restart(), "{to}");
+        }
+    }
+    let other = DOCKER.replace(".docker]", ".podman]").replace("socket", "program");
+    assert!(diff(&parse(DOCKER), &parse(&other)).changed[&name("a")].needs_restart());
+}
+
 #[test]
 fn services_come_and_go() {
     let diff = changed("[service.b]", "[service.c]");

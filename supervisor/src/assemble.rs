@@ -119,6 +119,16 @@ impl Ground {
                 Arc::new(process::Process::new(place, process_spec(name, spec)?))
             }
             words::Runtime::Runc(spec) => Arc::new(runc::Runc::new(place, self.runc_spec(name, spec)?)?),
+            words::Runtime::Docker(_) => {
+                return Err(Error::Refused(
+                    Report::new("run a docker container").remedy("use `process` or `runc`"),
+                ));
+            }
+            words::Runtime::Podman(_) => {
+                return Err(Error::Refused(
+                    Report::new("run a podman container").remedy("use `process` or `runc`"),
+                ));
+            }
         })
     }
 

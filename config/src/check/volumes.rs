@@ -1,14 +1,28 @@
 //! Volumes: no file may belong to two images, nor an image to itself.
+//!
+//! A path of a docker or podman container may be one inside it, which two containers may well have in common;
+//! it refuses to guess, so what their mounts have in common on the host is the engine's to see.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::{Rules, overlap};
 use crate::error::Draft;
 use crate::raw::Raw;
+use crate::settings::Runtime;
+
+/// Where a volume's path leads from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Host,
+    /// Only the container's mounts can tell.
+    HostOrContainer,
+}
 
 struct Volume<'a> {
     service: &'a str,
     path: &'a Path,
+    side: Side,
     place: String,
 }
 
@@ -17,15 +31,33 @@ pub(super) fn check(raw: &Raw, rules: &mut Rules<'_>) {
         .services
         .iter()
         .flat_map(|(name, service)| {
+            let side = match service.runtime {
+                Runtime::Process(_) | Runtime::Runc(_) => Side::Host,
+                Runtime::Docker(_) | Runtime::Podman(_) => Side::HostOrContainer,
+            };
             service.checkpoint.volumes.iter().enumerate().map(move |(position, path)| Volume {
                 service: name.as_str(),
                 path,
+                side,
                 place: format!("service/{name}/checkpoint/volumes/{position}"),
             })
         })
         .collect();
-    let apart = volumes.into_iter().filter(|volume| own_folders(volume, raw, rules)).collect();
-    shared(apart, rules);
+    let mut beside: BTreeMap<Option<&str>, Vec<Volume<'_>>> = BTreeMap::new();
+    for volume in volumes.into_iter().filter(|volume| own_folders(volume, raw, rules)) {
+        beside.entry(volume.only_within()).or_default().push(volume);
+    }
+    beside.into_values().for_each(|volumes| shared(volumes, rules));
+}
+
+impl<'a> Volume<'a> {
+    /// The service beyond whose volumes this one says nothing.
+    fn only_within(&self) -> Option<&'a str> {
+        match self.side {
+            Side::Host => None,
+            Side::HostOrContainer => Some(self.service),
+        }
+    }
 }
 
 /// Whether it is apart from our own folders: an image that holds the store would hold itself; a restore would
@@ -39,12 +71,14 @@ fn own_folders(volume: &Volume<'_>, raw: &Raw, rules: &mut Rules<'_>) -> bool {
     let Some((what, _, key)) = folders.iter().find(|(_, folder, _)| overlap(volume.path, folder)) else {
         return true;
     };
-    rules.error(
-        &volume.place,
-        &[key],
-        format!("the volume overlaps {what} of the supervisor"),
-        "keep the service's files and the supervisor's apart",
-    );
+    let hint = match volume.side {
+        Side::Host => "keep the service's files and the supervisor's apart",
+        Side::HostOrContainer => {
+            "keep the service's files and the supervisor's apart; if the path in the container is meant, list \
+            the mount's path on the host instead"
+        }
+    };
+    rules.error(&volume.place, &[key], format!("the volume overlaps {what} of the supervisor"), hint);
     false
 }
 

@@ -76,20 +76,24 @@ pub(super) static CHECKPOINT: Section = Section {
             "rootfs",
             Kind::Flag,
             "true",
-            "Whether the container's writable layer belongs to the image (`runc`; a plain process has none).",
+            "Whether the container's writable layer belongs to the image (a plain process has none).",
         ),
         Key::default(
             "volumes",
             PATHS,
             "[]",
-            "Folders whose content belongs to the image, taken at the same instant as the memory.",
+            "Folders whose content belongs to the image, taken at the same instant as the memory. Of a docker or \
+            podman container, named volumes belong to the image by themselves, and bind mounts when their \
+            path on the host or in the container is listed.",
         ),
         Key::default(
             "tcp",
             Kind::Choice(words::<Tcp>),
             "\"skip_in_flight\"",
             "TCP connections: kept but for those still being set up (`skip_in_flight`), kept, with no \
-            checkpoint while one is being set up (`established`), or restored closed (`close`).",
+            checkpoint while one is being set up (`established`), or restored closed (`close`). docker \
+            passes no such option on to a restore: there, connections are kept only if the host's \
+            `/etc/criu/runc.conf` has a line `tcp-established`.",
         ),
         Key::table("criu", &CRIU),
     ],

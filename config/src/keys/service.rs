@@ -1,6 +1,7 @@
 //! `[service.NAME]` and its runtimes.
 
 use super::checkpoint::CHECKPOINT;
+use super::container::{DOCKER, PODMAN};
 use super::probe::PROBE;
 use super::restart::RESTART;
 use super::{Key, Kind, Section, words};
@@ -10,17 +11,15 @@ use crate::settings::Isolation;
 pub(super) const TEXTS: Kind = Kind::List(&Kind::Text);
 pub(super) const PATHS: Kind = Kind::List(&Kind::Path);
 
-const NO_RUNTIME: &str = "use `process` or `runc`";
-
 pub(super) static SERVICE: Section = Section {
     title: "service.NAME",
-    doc: "One service: exactly one runtime (`process` or `runc`), and its policies. NAME is made of \
-    `a-z`, `0-9`, `_`, `.` and `-`, and begins with a letter or digit.",
+    doc: "One service: exactly one runtime (`process`, `runc`, `docker` or `podman`), and its policies. NAME \
+    is made of `a-z`, `0-9`, `_`, `.` and `-`, and begins with a letter or digit.",
     keys: &[
         Key::table("process", &PROCESS),
         Key::table("runc", &RUNC),
-        Key::unsupported("podman", NO_RUNTIME),
-        Key::unsupported("docker", NO_RUNTIME),
+        Key::table("docker", &DOCKER),
+        Key::table("podman", &PODMAN),
         Key::default(
             "stop_signal",
             Kind::Signal,

@@ -15,6 +15,8 @@ fn around(title: &str) -> &'static str {
         "service.NAME" => "[service.db]\n{}\n[service.other]\nrunc.bundle = '/b'\n",
         "service.NAME.process" => "[service.db.process]\n{}\n",
         "service.NAME.runc" => "[service.db.runc]\n{}\n",
+        "service.NAME.docker" => "[service.db.docker]\n{}\n",
+        "service.NAME.podman" => "[service.db.podman]\n{}\n",
         "service.NAME.checkpoint" => "[service.db]\nrunc.bundle = '/b'\n[service.db.checkpoint]\n{}\n",
         "service.NAME.checkpoint.criu" => {
             "[service.db]\nrunc.bundle = '/b'\n[service.db.checkpoint.criu]\n{}\n"
@@ -38,6 +40,9 @@ fn companions(title: &str, key: &str) -> &'static str {
         ("service.NAME", _) => "runc.bundle = '/b'\n",
         ("service.NAME.process", "command") | ("service.NAME.runc", "bundle") => "",
         ("service.NAME.process", _) => "command = ['db']\n",
+        ("service.NAME.docker" | "service.NAME.podman", "container") => "",
+        ("service.NAME.docker" | "service.NAME.podman", "image") => "container = 'db'\n",
+        ("service.NAME.docker" | "service.NAME.podman", _) => "container = 'db'\nimage = 'db'\n",
         ("service.NAME.probe.PROBE", _) => "exec.command = ['true']\n",
         ("service.NAME.probe.PROBE.http", "url" | "address") => "",
         ("service.NAME.probe.PROBE.http", _) => "address = '127.0.0.1:80'\n",

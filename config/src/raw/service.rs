@@ -6,12 +6,12 @@ use std::path::PathBuf;
 
 use policies::service::Settings;
 
-use super::{checkpoint, probe, restart};
+use super::{checkpoint, container, probe, restart};
 use crate::read::{Cell, Table};
 use crate::settings::{Isolation, Node, Output, Process, Runc, Runtime, Service};
 use crate::values::{choice, command, duration, path, service_name, signal, small, text, user};
 
-const RUNTIMES: [&str; 4] = ["process", "runc", "podman", "docker"];
+const RUNTIMES: [&str; 4] = ["process", "runc", "docker", "podman"];
 
 pub(super) fn service(table: Table<'_>, name: &str, node: &Node) -> Service {
     let runtime = runtime(&table, name, node);
@@ -45,13 +45,18 @@ pub(super) fn service(table: Table<'_>, name: &str, node: &Node) -> Service {
 
 /// Every runtime that is written is read, so that its mistakes are told even if there are too many of them.
 fn runtime(table: &Table<'_>, name: &str, node: &Node) -> Runtime {
-    let hint = "write one of `process = { command = [\"...\"] }` and `runc = { bundle = \"/...\" }`";
+    let hint = "write one of `process = { command = [\"...\"] }`, `runc = { bundle = \"/...\" }`, \
+    `docker = { container = \"...\" }` and `podman = { container = \"...\" }`";
     let chosen = table.exactly_one_of("runtime", &RUNTIMES, hint);
     let log = node.state_dir.join("logs").join(format!("{name}.log"));
     let process = table.has("process").then(|| process(table.table("process"), log));
     let runc = table.has("runc").then(|| runc(table.table("runc")));
+    let docker = table.has("docker").then(|| container::docker(table.table("docker")));
+    let podman = table.has("podman").then(|| container::podman(table.table("podman")));
     let runtime = match chosen {
         Some("runc") => runc.map(Runtime::Runc),
+        Some("docker") => docker.map(Runtime::Docker),
+        Some("podman") => podman.map(Runtime::Podman),
         Some(_) | None => process.map(Runtime::Process),
     };
     runtime.unwrap_or_else(|| Runtime::Runc(Runc { bundle: PathBuf::new() }))

@@ -215,7 +215,7 @@ impl<'a> Table<'a> {
     }
 
     /// Whether an unknown key is there, which was answered by "did you mean this one?".
-    fn is_misspelled(&self, name: &str) -> bool {
+    pub(crate) fn is_misspelled(&self, name: &str) -> bool {
         let unknown = |key: &&str| self.section.key(key).is_none();
         let written = self.entries.into_iter().flatten().map(|(key, _)| key.get_ref().as_ref());
         written.filter(unknown).any(|key| self.nearest_key(key) == Some(name))

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use config::{Config, Output, ProbeKind, Runtime, Service, Severity};
+use config::{Config, Output, ProbeKind, Recipe, Runtime, Service, Severity};
 use policies::health::Role;
 use policies::id::ServiceName;
 use serde::Serialize;
@@ -111,6 +111,12 @@ fn described(name: &ServiceName, service: &Service) -> String {
 fn runtime(runtime: &Runtime) -> String {
     match runtime {
         Runtime::Runc(runc) => format!("runc, the bundle {}", runc.bundle.display()),
+        Runtime::Docker(docker) => {
+            format!("docker, {}", container(&docker.container, docker.recipe.as_ref()))
+        }
+        Runtime::Podman(podman) => {
+            format!("podman, {}", container(&podman.container, podman.recipe.as_ref()))
+        }
         Runtime::Process(process) => {
             let user = process.user.as_ref().map(|user| format!(" as {user}")).unwrap_or_default();
             let to = match &process.stdout {
@@ -119,6 +125,13 @@ fn runtime(runtime: &Runtime) -> String {
             };
             format!("process: {}{user}, output to {to}", process.command.join(" "))
         }
+    }
+}
+
+fn container(name: &str, recipe: Option<&Recipe>) -> String {
+    match recipe {
+        Some(recipe) => format!("the container {name}, created of {} if it does not exist", recipe.image),
+        None => format!("the container {name}, which must exist"),
     }
 }
 
@@ -211,6 +224,20 @@ timeout = "250ms"
             "probe        health, liveness: http://127.0.0.1:8080/health every 500ms, limit 250ms; \
              after 3 failures in a row recovered\n",
             ": restore-latest -> restore-older -> cold-start",
+        ] {
+            assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn containers_are_said_to_exist_or_to_be_created() {
+        let text = "[service.a]\ndocker.container = 'web'\n\
+                    [service.b]\npodman = { container = 'cache', image = 'redis:7' }\n";
+        let config = Config::parse(text, "ha.toml", &|_| None).expect("no mistakes");
+        let text = shown("ha.toml", &config);
+        for expected in [
+            "runs         docker, the container web, which must exist\n",
+            "runs         podman, the container cache, created of redis:7 if it does not exist\n",
         ] {
             assert!(text.contains(expected), "{expected:?} is not in\n{text}");
         }

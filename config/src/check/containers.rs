@@ -1,0 +1,51 @@
+//! Containers: none belongs to two services, which would end, restore and checkpoint it against each other.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::Rules;
+use crate::error::Draft;
+use crate::raw::Raw;
+use crate::settings::{Runtime, Service};
+
+/// What makes a container the same one.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Identity<'a> {
+    Docker(&'a Path, &'a str),
+    /// Options may name another root, with containers of its own.
+    Podman(&'a [String], &'a str),
+}
+
+pub(super) fn check(raw: &Raw, rules: &mut Rules<'_>) {
+    let mut known: BTreeMap<Identity<'_>, (&str, String)> = BTreeMap::new();
+    for (name, service) in &raw.services {
+        let Some((identity, place)) = identity(name.as_str(), service, rules) else { continue };
+        if let Some((other, first)) = known.get(&identity) {
+            let draft = shared([other, name.as_str()], [first, &place], rules);
+            rules.drafts.push(draft);
+        } else {
+            known.insert(identity, (name.as_str(), place));
+        }
+    }
+}
+
+/// The container with its place, unless something about it is already known to be wrong.
+fn identity<'a>(name: &str, service: &'a Service, rules: &Rules<'_>) -> Option<(Identity<'a>, String)> {
+    let (identity, runtime, scope) = match &service.runtime {
+        Runtime::Docker(docker) => (Identity::Docker(&docker.socket, &docker.container), "docker", "socket"),
+        Runtime::Podman(podman) => {
+            (Identity::Podman(&podman.options, &podman.container), "podman", "options")
+        }
+        Runtime::Process(_) | Runtime::Runc(_) => return None,
+    };
+    let place = format!("service/{name}/{runtime}/container");
+    let scope = format!("service/{name}/{runtime}/{scope}");
+    rules.places.sound(&[&place, &scope]).then_some((identity, place))
+}
+
+fn shared(services: [&str; 2], places: [&str; 2], rules: &Rules<'_>) -> Draft {
+    let [one, other] = places.map(|place| rules.places.nearest(place));
+    let (first, second) = if one.start <= other.start { (one, other) } else { (other, one) };
+    let message = format!("the services `{}` and `{}` are the same container", services[0], services[1]);
+    Draft::error(second, message).also(first, "the first one").hint("give each service its own container")
+}
