@@ -8,6 +8,8 @@ pub mod podman;
 pub mod process;
 pub mod runc;
 
+pub use container::Recipe;
+
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;

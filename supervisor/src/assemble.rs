@@ -9,7 +9,7 @@ use engine::error::{Error, Report};
 use engine::freeze::Hierarchies;
 use engine::images;
 use engine::probe::{Exec, Http, Probe, Tcp as TcpProbe};
-use engine::runtime::{Place, Runtime, process, runc};
+use engine::runtime::{Place, Recipe, Runtime, docker, podman, process, runc};
 use engine::shim::{Isolation, Output, User};
 use policies::id::ServiceName;
 
@@ -119,16 +119,8 @@ impl Ground {
                 Arc::new(process::Process::new(place, process_spec(name, spec)?))
             }
             words::Runtime::Runc(spec) => Arc::new(runc::Runc::new(place, self.runc_spec(name, spec)?)?),
-            words::Runtime::Docker(_) => {
-                return Err(Error::Refused(
-                    Report::new("run a docker container").remedy("use `process` or `runc`"),
-                ));
-            }
-            words::Runtime::Podman(_) => {
-                return Err(Error::Refused(
-                    Report::new("run a podman container").remedy("use `process` or `runc`"),
-                ));
-            }
+            words::Runtime::Docker(spec) => Arc::new(docker::docker(place, docker_spec(spec))),
+            words::Runtime::Podman(spec) => Arc::new(podman::podman(place, podman_spec(spec))),
         })
     }
 
@@ -179,6 +171,28 @@ fn process_spec(name: &ServiceName, spec: &words::Process) -> engine::Result<pro
         stdout: output(name, &spec.stdout),
         stderr: output(name, &spec.stderr),
     })
+}
+
+fn docker_spec(spec: &words::Docker) -> docker::Spec {
+    docker::Spec {
+        container: spec.container.clone(),
+        recipe: spec.recipe.as_ref().map(recipe),
+        socket: spec.socket.clone(),
+    }
+}
+
+fn podman_spec(spec: &words::Podman) -> podman::Spec {
+    podman::Spec {
+        container: spec.container.clone(),
+        recipe: spec.recipe.as_ref().map(recipe),
+        program: spec.program.clone(),
+        options: spec.options.clone(),
+    }
+}
+
+fn recipe(recipe: &words::Recipe) -> Recipe {
+    let words::Recipe { image, create_args, command } = recipe.clone();
+    Recipe { image, create_args, command }
 }
 
 fn output(name: &ServiceName, output: &words::Output) -> Output {

@@ -30,6 +30,26 @@ const SETTLE_MAX: Duration = Duration::from_secs(20);
 /// How often it is looked at meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
+/// How a container is created that does not exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipe {
+    /// Name or id of its image.
+    pub image: String,
+    /// Options of `create`.
+    pub create_args: Vec<String>,
+    /// What runs in it; empty: what the image says.
+    pub command: Vec<String>,
+}
+
+impl Recipe {
+    /// The arguments of docker's and podman's command line.
+    pub(super) fn arguments(&self, container: &str) -> Vec<String> {
+        let first = ["create", "--name", container].map(str::to_owned);
+        let image = std::iter::once(self.image.clone());
+        first.into_iter().chain(self.create_args.clone()).chain(image).chain(self.command.clone()).collect()
+    }
+}
+
 /// The verbs in which engines differ.
 pub(super) trait Engine: Send + Sync + std::fmt::Debug + 'static {
     /// Its name in configuration and images.
@@ -41,14 +61,14 @@ pub(super) trait Engine: Send + Sync + std::fmt::Debug + 'static {
     /// The container's name.
     fn container(&self) -> &str;
 
-    /// Whether a container that is missing may be created.
-    fn can_create(&self) -> bool;
+    /// How it is created if it is missing.
+    fn recipe(&self) -> Option<&Recipe>;
 
     /// What the engine knows of the container; `None` if there is none.
     fn find(&self) -> Effect<'_, Option<Known>>;
 
-    /// Creates the container, as configured.
-    fn create(&self) -> Effect<'_, ()>;
+    /// Creates the container.
+    fn create<'a>(&'a self, recipe: &'a Recipe) -> Effect<'a, ()>;
 
     /// Starts it from scratch.
     fn start(&self) -> Effect<'_, ()>;
@@ -133,8 +153,10 @@ impl<E: Engine> Container<E> {
     }
 
     async fn start_now(&self) -> Result<Instance> {
-        if self.engine.can_create() && self.engine.find().await?.is_none() {
-            self.engine.create().await?;
+        if let Some(recipe) = self.engine.recipe()
+            && self.engine.find().await?.is_none()
+        {
+            self.engine.create(recipe).await?;
         }
         let known = self.known().await?;
         self.warn(&known);

@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::OnceCell;
 
 use super::container::{Container, Engine, Known, Mounted};
-use super::{Effect, Place, RestoreFrom, Runtime};
+use super::{Effect, Place, Recipe, RestoreFrom, Runtime};
 use crate::checkpoint::WhileFrozen;
 use crate::criu::{Options, Tcp, close_connections};
 use crate::durable;
@@ -27,12 +27,8 @@ use crate::process::command::Command;
 pub struct Spec {
     /// The container's name.
     pub container: String,
-    /// What it is created of, if it is missing.
-    pub image: Option<String>,
-    /// Arguments of `docker create`.
-    pub create_args: Vec<String>,
-    /// What runs in it instead of the image's own command.
-    pub command: Vec<String>,
+    /// How it is created; `None`: it must exist.
+    pub recipe: Option<Recipe>,
     /// The Engine API's socket.
     pub socket: PathBuf,
 }
@@ -119,13 +115,9 @@ impl Docker {
         }
     }
 
-    async fn create_now(&self) -> Result<()> {
-        let image = self.spec.image.clone().unwrap_or_default();
-        let mut argv: Vec<String> =
-            ["docker", "create", "--name", &self.spec.container].map(str::to_owned).to_vec();
-        argv.extend(self.spec.create_args.iter().cloned());
-        argv.push(image);
-        argv.extend(self.spec.command.iter().cloned());
+    async fn create_now(&self, recipe: &Recipe) -> Result<()> {
+        let mut argv = vec!["docker".to_owned()];
+        argv.extend(recipe.arguments(&self.spec.container));
         let host = format!("unix://{}", self.spec.socket.display());
         let created = Command::new(argv).env("DOCKER_HOST", host).timeout(REQUEST_MAX).run().await?;
         if created.success() {
@@ -209,24 +201,24 @@ impl Engine for Docker {
     }
 
     fn program(&self) -> String {
-        let Spec { container, image, create_args, command, socket: _ } = &self.spec;
-        blake3::hash(format!("{container:?} {image:?} {create_args:?} {command:?}").as_bytes()).to_string()
+        let Spec { container, recipe, socket: _ } = &self.spec;
+        blake3::hash(format!("{container:?} {recipe:?}").as_bytes()).to_string()
     }
 
     fn container(&self) -> &str {
         &self.spec.container
     }
 
-    fn can_create(&self) -> bool {
-        self.spec.image.is_some()
+    fn recipe(&self) -> Option<&Recipe> {
+        self.spec.recipe.as_ref()
     }
 
     fn find(&self) -> Effect<'_, Option<Known>> {
         Box::pin(self.find_now())
     }
 
-    fn create(&self) -> Effect<'_, ()> {
-        Box::pin(self.create_now())
+    fn create<'a>(&'a self, recipe: &'a Recipe) -> Effect<'a, ()> {
+        Box::pin(self.create_now(recipe))
     }
 
     fn start(&self) -> Effect<'_, ()> {

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::container::{Container, Engine, Known, Mounted};
-use super::{Effect, Place, RestoreFrom, Runtime};
+use super::{Effect, Place, Recipe, RestoreFrom, Runtime};
 use crate::checkpoint::WhileFrozen;
 use crate::criu::{Options, Tcp, close_connections};
 use crate::durable;
@@ -22,12 +22,8 @@ use crate::process::command::{Command, Output};
 pub struct Spec {
     /// The container's name.
     pub container: String,
-    /// What it is created of, if it is missing.
-    pub image: Option<String>,
-    /// Arguments of `podman create`.
-    pub create_args: Vec<String>,
-    /// What runs in it instead of the image's own command.
-    pub command: Vec<String>,
+    /// How it is created; `None`: it must exist.
+    pub recipe: Option<Recipe>,
     /// The `podman` binary.
     pub program: PathBuf,
     /// Options before podman's command.
@@ -167,13 +163,9 @@ impl Podman {
         Ok(found.pop().map(known))
     }
 
-    async fn create_now(&self) -> Result<()> {
-        let Spec { container, image, create_args, command, .. } = &self.spec;
-        let image = image.clone().unwrap_or_default();
-        let mut arguments = vec!["create", "--name", container];
-        arguments.extend(create_args.iter().map(String::as_str));
-        arguments.push(&image);
-        arguments.extend(command.iter().map(String::as_str));
+    async fn create_now(&self, recipe: &Recipe) -> Result<()> {
+        let arguments = recipe.arguments(&self.spec.container);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         self.done("create", &arguments, PODMAN_MAX).await
     }
 
@@ -200,25 +192,24 @@ impl Engine for Podman {
     }
 
     fn program(&self) -> String {
-        let Spec { container, image, create_args, command, program: _, options } = &self.spec;
-        blake3::hash(format!("{container:?} {image:?} {create_args:?} {command:?} {options:?}").as_bytes())
-            .to_string()
+        let Spec { container, recipe, program: _, options } = &self.spec;
+        blake3::hash(format!("{container:?} {recipe:?} {options:?}").as_bytes()).to_string()
     }
 
     fn container(&self) -> &str {
         &self.spec.container
     }
 
-    fn can_create(&self) -> bool {
-        self.spec.image.is_some()
+    fn recipe(&self) -> Option<&Recipe> {
+        self.spec.recipe.as_ref()
     }
 
     fn find(&self) -> Effect<'_, Option<Known>> {
         Box::pin(self.find_now())
     }
 
-    fn create(&self) -> Effect<'_, ()> {
-        Box::pin(self.create_now())
+    fn create<'a>(&'a self, recipe: &'a Recipe) -> Effect<'a, ()> {
+        Box::pin(self.create_now(recipe))
     }
 
     fn start(&self) -> Effect<'_, ()> {

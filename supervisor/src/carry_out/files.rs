@@ -111,7 +111,8 @@ pub(super) fn put_back(
 
 /// The root first, then what belongs to the image by itself, then what is declared.
 fn trees(parts: &Parts, folders: &Folders, baseline: Option<Timestamp>) -> Vec<Tree> {
-    let tree = |name: String, path: &Path, base| Tree { name, path: path.to_owned(), exclude: Vec::new(), base };
+    let tree =
+        |name: String, path: &Path, base| Tree { name, path: path.to_owned(), exclude: Vec::new(), base };
     let mut trees = Vec::new();
     match &folders.root {
         Some(Root::Whole(path)) if parts.rootfs => {
