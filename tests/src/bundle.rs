@@ -1,4 +1,4 @@
-//! An OCI bundle around the counter: what `runc spec` writes, a root file system of the program and the
+//! An OCI bundle around the counter, or only its root for an image: what `runc spec` writes, a root file system of the program and the
 //! libraries that it names, the host's network so that its port is reached.
 
 use std::fs;
@@ -9,7 +9,14 @@ use serde_json::{Value, json};
 
 /// Makes one in `folder`. The container runs `program` with these arguments.
 pub(crate) fn make(folder: &Path, program: &Path, arguments: &[String]) {
-    let root = folder.join("rootfs");
+    let inside = make_root(&folder.join("rootfs"), program);
+    let mut argv = vec![inside.display().to_string()];
+    argv.extend_from_slice(arguments);
+    write_config(folder, &argv);
+}
+
+/// Makes a root file system with a program and its libraries, or adds them to one; gives the program's path inside.
+pub(crate) fn make_root(root: &Path, program: &Path) -> PathBuf {
     for name in ["proc", "dev", "sys", "tmp", "etc", "bin"] {
         fs::create_dir_all(root.join(name)).expect("a folder of the container's root");
     }
@@ -21,9 +28,7 @@ pub(crate) fn make(folder: &Path, program: &Path, arguments: &[String]) {
         fs::create_dir_all(to.parent().expect("it lies below the root")).expect("a folder for a library");
         fs::copy(&from, &to).unwrap_or_else(|e| panic!("copy {} into a bundle: {e}", from.display()));
     }
-    let mut argv = vec![inside.display().to_string()];
-    argv.extend_from_slice(arguments);
-    write_config(folder, &argv);
+    inside
 }
 
 fn write_config(folder: &Path, argv: &[String]) {

@@ -4,12 +4,14 @@ use std::io::{BufRead, BufReader, Error, ErrorKind, Read, Result, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use crate::network::Network;
 use crate::wait::{LIMIT, wait_for};
 
 /// A client of one counter.
 #[derive(Debug, Clone, Copy)]
 pub struct Counter {
-    port: u16,
+    address: SocketAddr,
+    network: Option<&'static Network>,
 }
 
 /// A frozen service accepts nothing; a busy host answers late.
@@ -17,13 +19,25 @@ const ANSWER_MAX: Duration = Duration::from_secs(2);
 
 impl Counter {
     pub(crate) fn at(port: u16) -> Self {
-        Self { port }
+        Self { address: SocketAddr::from(([127, 0, 0, 1], port)), network: None }
     }
 
-    /// Where it listens, on 127.0.0.1.
+    /// One that is reached from inside a network namespace only.
+    #[must_use]
+    pub fn inside(network: &'static Network, address: SocketAddr) -> Self {
+        Self { address, network: Some(network) }
+    }
+
+    /// Where it listens; on 127.0.0.1, unless it is in a network of its own.
     #[must_use]
     pub fn port(self) -> u16 {
-        self.port
+        self.address.port()
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(self) -> SocketAddr {
+        self.address
     }
 
     /// Asks once, over a connection of its own.
@@ -31,7 +45,10 @@ impl Counter {
     /// # Errors
     /// Whatever keeps it from answering within two seconds.
     pub fn get(self, path: &str) -> Result<(u16, String)> {
-        let stream = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], self.port)), ANSWER_MAX)?;
+        let stream = match self.network {
+            Some(network) => network.connect(self.address, ANSWER_MAX)?,
+            None => TcpStream::connect_timeout(&self.address, ANSWER_MAX)?,
+        };
         stream.set_read_timeout(Some(ANSWER_MAX))?;
         stream.set_write_timeout(Some(ANSWER_MAX))?;
         write!(&stream, "GET {path} HTTP/1.1\r\nHost: counter\r\nConnection: close\r\n\r\n")?;

@@ -40,8 +40,7 @@ impl Host {
             (Ok(host), _) => return Some(host),
             (Err(lacks), _) => lacks,
         };
-        assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "in CI nothing is skipped: {lacks}");
-        eprintln!("SKIPPED: {lacks}");
+        skip(&lacks);
         None
     }
 
@@ -65,6 +64,15 @@ impl Host {
             Err(error) => Err(format!("{} cannot be run: {error}", host.criu.display())),
         }
     }
+}
+
+/// Says why a test is skipped.
+///
+/// # Panics
+/// Where nothing may be skipped (`CI=true`).
+pub(crate) fn skip(lacks: &str) {
+    assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "in CI nothing is skipped: {lacks}");
+    eprintln!("SKIPPED: {lacks}");
 }
 
 /// Beside the test's own executable (`target/<profile>/deps/<test>`), unless the environment names the folder.

@@ -7,6 +7,8 @@
 //!     Counter     the service under it: talked to over HTTP, found by the journal, killed by its pid
 //!     Event       what the supervisor says that happened
 //!     Traces      what of the node is on this host; cleared when the node is dropped, panic or not
+//!   Containers    docker or podman of our own, apart from the host's; a Container is removed when dropped
+//!     Network     the network namespace that they are in; a node or a client can be put there too
 //! ```
 //!
 //! It refuses to know anything of the supervisor's inside but its outside formats (command line, journal,
@@ -14,18 +16,22 @@
 
 pub mod bad_days;
 mod bundle;
+mod containers;
 mod counter;
 mod event;
 mod host;
+mod network;
 mod node;
 mod port;
 mod settings;
 mod traces;
 mod wait;
 
+pub use containers::{Container, Containers, Engine, IMAGE, PORT};
 pub use counter::Counter;
 pub use event::{Event, Mark};
 pub use host::Host;
+pub use network::Network;
 pub use node::{Exchange, Node};
 pub use settings::Runtime;
 pub use traces::Traces;
@@ -41,6 +47,19 @@ macro_rules! both {
         }
         mod runc {
             $(#[test] fn $name() { $scenario($crate::Runtime::Runc) })*
+        }
+    };
+}
+
+/// The same scenario for docker and for podman: `engines! { name => function; }`, where the function takes an [`Engine`].
+#[macro_export]
+macro_rules! engines {
+    ($($name:ident => $scenario:path;)*) => {
+        mod docker {
+            $(#[test] fn $name() { $scenario($crate::Engine::Docker) })*
+        }
+        mod podman {
+            $(#[test] fn $name() { $scenario($crate::Engine::Podman) })*
         }
     };
 }

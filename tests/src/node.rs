@@ -17,6 +17,7 @@ use crate::bundle;
 use crate::counter::Counter;
 use crate::event::{self, Event, Mark};
 use crate::host::Host;
+use crate::network::Network;
 use crate::port::Port;
 use crate::settings::{Runtime, Settings, list, text};
 use crate::traces::Traces;
@@ -30,6 +31,7 @@ pub struct Node {
     settings: Settings,
     counters: BTreeMap<String, Counter>,
     ports: Vec<Port>,
+    network: Option<&'static Network>,
     supervisor: Option<Child>,
     starts: u32,
     traces: Traces,
@@ -63,6 +65,7 @@ impl Node {
             name,
             counters: BTreeMap::new(),
             ports: Vec::new(),
+            network: None,
             supervisor: None,
             starts: 0,
             root,
@@ -99,6 +102,11 @@ impl Node {
         self.counters.insert(service.to_owned(), counter);
         self.ports.push(port);
         counter
+    }
+
+    /// From now on the supervisor is started, and asked, inside a network namespace.
+    pub fn move_to(&mut self, network: &'static Network) {
+        self.network = Some(network);
     }
 
     /// One key of `[service.NAME]`, dotted if it is in a table below; the value as TOML writes it.
@@ -184,7 +192,8 @@ impl Node {
     /// Runs a command of the command line against this node.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Exchange {
-        let output = Command::new(&self.host.supervisor)
+        let output = self
+            .supervisor_command()
             .arg("--config")
             .arg(self.config_file())
             .args(arguments)
@@ -196,6 +205,13 @@ impl Node {
             code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    fn supervisor_command(&self) -> Command {
+        match self.network {
+            Some(network) => network.command(&self.host.supervisor),
+            None => Command::new(&self.host.supervisor),
         }
     }
 

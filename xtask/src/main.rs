@@ -1,6 +1,6 @@
 //! Developer commands: `cargo xtask setup | check | fix | test | demo | bench`.
 //!
-//! They bring what the tests need (a CRIU that works on this kernel, runc, redis) into a cache folder outside
+//! They bring what the tests need (a CRIU that works on this kernel, runc, docker, podman, redis) into a cache folder outside
 //! the checkout, and run what CI runs. Refuses: changing the host's apt configuration, starting
 //! services of packages, and, for `check`, writing anything into the checkout.
 
@@ -8,6 +8,7 @@ mod bench;
 mod cache;
 mod check;
 mod command;
+mod containers;
 mod demo;
 mod fix;
 mod prepare;
@@ -19,7 +20,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  setup    bring CRIU, runc, redis-server and nft/iptables to this host (once; root, network)
+  setup    bring CRIU, runc, docker, podman, redis-server and nft/iptables to this host (once; root, network)
   check    everything CI checks without running tests; never writes into the checkout
   fix      format, apply lints' suggestions, write generated documents anew
   test     set-up, then all tests; more arguments go to the test runner
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         "test" => test::run(&rest),
         "demo" => demo::run(&rest),
         "bench" => bench::run(&rest),
+        containers::KEEPER => containers::keep(),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             return ExitCode::SUCCESS;

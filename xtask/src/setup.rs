@@ -6,8 +6,11 @@
 
 mod apt;
 mod criu;
+mod docker;
 mod host;
+mod launcher;
 mod netfilter;
+mod podman;
 mod redis;
 mod runc;
 
@@ -19,7 +22,8 @@ use anyhow::{Context, Result};
 
 use crate::cache::{self, Cache};
 
-pub(crate) use host::{find_program, is_root};
+pub(crate) use host::{SYSTEM_FOLDERS, find_program, is_root};
+pub(crate) use podman::Parts as PodmanParts;
 
 /// What later commands are started with, so that they use what set-up brought.
 pub(crate) struct Environment {
@@ -67,6 +71,8 @@ pub(crate) fn set_up() -> Result<Environment> {
     runc::bring().context("set-up of runc")?;
     netfilter::bring().context("set-up of nft and iptables")?;
     redis::bring(&cache).context("set-up of redis-server")?;
+    docker::bring(&cache).context("set-up of docker")?;
+    podman::bring(&cache).context("set-up of podman")?;
     Ok(Environment { criu: Some(criu), path: path_with(&cache.bin())? })
 }
 

@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::command;
+use crate::containers::Containers;
 use crate::prepare::target_folder;
 use crate::setup::{self, Environment};
 
@@ -29,9 +30,13 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     } else {
         Ok(())
     };
+    let containers = containers(&environment);
     // One failure says less than all of them.
     let mut tests = runner(nextest);
     tests.arg("--no-fail-fast").args(WORKSPACE).args(arguments);
+    if let Some(containers) = &containers {
+        containers.apply(&mut tests);
+    }
     command::run(with(&environment, &binaries, &mut tests)).and(examples)
 }
 
@@ -42,6 +47,23 @@ fn environment() -> Result<Environment> {
     }
     println!("test: not root: no set-up; tests that dump or restore processes will say so and be skipped");
     Environment::as_found()
+}
+
+/// Taken down when dropped, whatever the tests came to. Hosts that are containers themselves often can't have any; the
+/// other tests say something there too.
+fn containers(environment: &Environment) -> Option<Containers> {
+    if !setup::is_root() {
+        return None;
+    }
+    match Containers::start(environment) {
+        Ok(containers) => Some(containers),
+        Err(error) => {
+            println!(
+                "test: {error:#}; tests that need them will say so and be skipped, or fail where CI=true"
+            );
+            None
+        }
+    }
 }
 
 fn runner(nextest: bool) -> Command {

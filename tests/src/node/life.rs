@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -42,7 +42,7 @@ impl Node {
         self.write_config();
         self.starts += 1;
         let log = File::create(self.log_file(self.starts)).expect("a log for the supervisor");
-        let mut command = Command::new(&self.host.supervisor);
+        let mut command = self.supervisor_command();
         command.arg("--config").arg(self.config_file());
         command.env("SUPERVISOR_CRIU", &self.host.criu).env("RUST_LOG", "info").env("NO_COLOR", "1");
         command.env_remove("NOTIFY_SOCKET").env_remove(engine::failpoint::VARIABLE);

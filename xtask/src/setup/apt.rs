@@ -46,11 +46,11 @@ pub(crate) fn install(packages: &[&str], why: &str) -> Result<()> {
     })
 }
 
-/// Downloads a package and those it depends on that are missing here, and unpacks them into a folder.
+/// Downloads packages and those they depend on that are missing here, and unpacks them into a folder.
 ///
 /// Nothing is installed, no maintainer script runs, no service starts.
-pub(crate) fn unpack(package: &str, work: &Path) -> Result<PathBuf> {
-    require(package)?;
+pub(crate) fn unpack(packages: &[&str], work: &Path) -> Result<PathBuf> {
+    require(&packages.join(" "))?;
     let archives = work.join("archives");
     let root = work.join("root");
     for folder in [&archives.join("partial"), &root] {
@@ -62,11 +62,11 @@ pub(crate) fn unpack(package: &str, work: &Path) -> Result<PathBuf> {
         // No lock of the host's is taken, for none of its files is written: works without root as well.
         download.args(["-o", "Debug::NoLocking=1"]);
         download.arg("-o").arg(format!("Dir::Cache::archives={}", archives.display()));
-        command::output(download.arg(package)).map(drop)
+        command::output(download.args(packages)).map(drop)
     })?;
     let files = files_ending(&archives, "deb")?;
     if files.is_empty() {
-        bail!("apt-get downloaded nothing for {package}");
+        bail!("apt-get downloaded nothing for {}", packages.join(" "));
     }
     for file in files {
         command::output(Command::new("dpkg-deb").arg("-x").arg(file).arg(&root))?;

@@ -105,7 +105,7 @@ fn from_package(cache: &Cache) -> Result<Option<PathBuf>> {
 }
 
 fn unpacked(cache: &Cache, work: &Path) -> Result<PathBuf> {
-    let root = apt::unpack("criu", work)?;
+    let root = apt::unpack(&["criu"], work)?;
     let program = root.join("usr/sbin/criu");
     if !program.is_file() {
         bail!("already installed, and it fails");

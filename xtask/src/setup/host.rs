@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Folders that hold system programs, but are often absent from a user's `PATH`.
-const SYSTEM_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+pub(crate) const SYSTEM_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
 /// Whether we may install packages and dump processes.
 pub(crate) fn is_root() -> bool {
@@ -20,6 +20,14 @@ pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
         .find(|program| is_executable(program))
 }
 
+/// The first "major.minor" of a line such as `podman version 4.3.1`.
+pub(crate) fn first_version(line: &str) -> Option<(u32, u32)> {
+    line.split(|c: char| !c.is_ascii_digit() && c != '.').find_map(|word| {
+        let mut numbers = word.split('.').map(str::parse::<u32>);
+        Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+    })
+}
+
 fn is_executable(path: &Path) -> bool {
     path.metadata().is_ok_and(|facts| facts.is_file() && facts.permissions().mode() & 0o111 != 0)
 }
@@ -27,6 +35,13 @@ fn is_executable(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_version_is_found_in_what_programs_say() {
+        assert_eq!(first_version("Docker version 20.10.24+dfsg1, build 5d6db84"), Some((20, 10)));
+        assert_eq!(first_version("podman version 4.3.1"), Some((4, 3)));
+        assert_eq!(first_version("no version 7"), None);
+    }
 
     #[test]
     fn a_program_is_found_and_a_plain_file_is_not_one() {

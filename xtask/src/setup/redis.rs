@@ -4,14 +4,12 @@
 //! global policy file. So the package is not installed: it is unpacked into the cache folder with the
 //! libraries that are missing here, and started through a two-line script.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use super::{apt, host};
+use super::{apt, host, launcher};
 use crate::cache::Cache;
 use crate::command;
 
@@ -28,10 +26,10 @@ pub(crate) fn bring(cache: &Cache) -> Result<()> {
     }
     println!("setup: redis-server: unpacking Debian's package into the cache folder (not installing it)");
     let work = cache.work("redis")?;
-    let root = apt::unpack("redis-server", &work)?;
+    let root = apt::unpack(&["redis-server"], &work)?;
     let root = cache.keep(&root, "redis")?;
     for program in PROGRAMS {
-        install_script(cache, &root, program)?;
+        launcher::install(cache, &root.join("usr/bin").join(program), &root)?;
     }
     let server = cache.bin().join(PROGRAMS[0]);
     version(&server)?;
@@ -41,20 +39,4 @@ pub(crate) fn bring(cache: &Cache) -> Result<()> {
 
 fn version(server: &Path) -> Result<String> {
     command::output(Command::new(server).arg("--version"))
-}
-
-/// `exec`, so that the service is one process and not a shell with a child.
-fn install_script(cache: &Cache, root: &Path, program: &str) -> Result<()> {
-    let libraries = apt::library_path(root)?;
-    let script = format!(
-        "#!/bin/sh\nLD_LIBRARY_PATH='{}' exec '{}' \"$@\"\n",
-        libraries.to_string_lossy(),
-        root.join("usr/bin").join(program).display()
-    );
-    let work = cache.work("script")?;
-    let draft = work.join(program);
-    fs::write(&draft, script)
-        .and_then(|()| fs::set_permissions(&draft, fs::Permissions::from_mode(0o755)))
-        .with_context(|| format!("can't write {}", draft.display()))?;
-    cache.install(&draft, program).map(drop)
 }

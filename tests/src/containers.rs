@@ -1,0 +1,184 @@
+//! Docker and podman as `cargo xtask test` starts them for us: daemon, storage and network apart from the host's.
+//!
+//! Refuses to use the host's own: without the environment that names ours a test says so aloud and is skipped.
+
+mod container;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::fcntl::{Flock, FlockArg};
+use serde_json::Value;
+
+pub use container::{Container, PORT};
+
+use crate::bundle;
+use crate::host::{Host, skip};
+use crate::network::Network;
+use crate::settings::Runtime;
+
+/// The image with the counter (its entry point) and the service that holds memory (`/bin/memhog`).
+pub const IMAGE: &str = "supervisor-test/counter";
+
+/// Which of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// A daemon.
+    Docker,
+    /// A program called each time.
+    Podman,
+}
+
+/// One of them, ready, with the image.
+#[derive(Debug)]
+pub struct Containers {
+    engine: Engine,
+    /// Docker's socket, podman's script.
+    place: PathBuf,
+    network: &'static Network,
+    host: &'static Host,
+}
+
+impl Containers {
+    /// Them, or nothing after having said why this test is skipped.
+    ///
+    /// # Panics
+    /// Where nothing may be skipped (`CI=true`), and when they are there but will not take the image.
+    #[must_use]
+    pub fn or_skip(engine: Engine) -> Option<Self> {
+        let host = Host::or_skip(Runtime::Runc)?;
+        let variable = match engine {
+            Engine::Docker => "SUPERVISOR_TEST_DOCKER",
+            Engine::Podman => "SUPERVISOR_TEST_PODMAN",
+        };
+        let (Some(place), Some(network)) = (variable_path(variable), network()) else {
+            skip(&format!("{variable} and SUPERVISOR_TEST_NETNS are not set: run `cargo xtask test`"));
+            return None;
+        };
+        let containers = Self { engine, place, network, host };
+        containers.import_once();
+        Some(containers)
+    }
+
+    /// Which they are.
+    #[must_use]
+    pub fn engine(&self) -> Engine {
+        self.engine
+    }
+
+    /// Docker's socket, or the script that calls podman.
+    #[must_use]
+    pub fn place(&self) -> &Path {
+        &self.place
+    }
+
+    /// The network namespace in which the containers' addresses are reached.
+    #[must_use]
+    pub fn network(&self) -> &'static Network {
+        self.network
+    }
+
+    /// The host.
+    #[must_use]
+    pub fn host(&self) -> &'static Host {
+        self.host
+    }
+
+    /// The command line, ready for its arguments; inside the network.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        match self.engine {
+            Engine::Docker => {
+                let mut command = self.network.command("docker");
+                command.arg("--host").arg(format!("unix://{}", self.place.display()));
+                command
+            }
+            // It enters the network by itself.
+            Engine::Podman => Command::new(&self.place),
+        }
+    }
+
+    /// Runs it, whatever comes of it.
+    #[must_use]
+    pub fn cli(&self, arguments: &[&str]) -> Output {
+        let output = self.command().args(arguments).stdin(Stdio::null()).output();
+        output.unwrap_or_else(|e| panic!("{:?} {arguments:?} cannot be run: {e}", self.engine))
+    }
+
+    /// Runs it, and gives what it printed.
+    ///
+    /// # Panics
+    /// With what it says, if it fails.
+    pub fn done(&self, arguments: &[&str]) -> String {
+        let output = self.cli(arguments);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{:?} {arguments:?}: {}: {errors}", self.engine, output.status);
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// What it says about a container, or an image.
+    pub fn inspect(&self, name: &str) -> Value {
+        let text = self.done(&["inspect", name]);
+        let found: Value = serde_json::from_str(&text).expect("inspect prints JSON");
+        found[0].clone()
+    }
+
+    /// Makes a container with a counter, not started. The name is made unique; options are the engine's, arguments the
+    /// counter's.
+    #[must_use]
+    pub fn create(&self, name: &str, options: &[&str], arguments: &[&str]) -> Container<'_> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("{name}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        self.done(&[&["create", "--name", &name], options, &[IMAGE], arguments].concat());
+        Container::new(self, name)
+    }
+
+    /// Removes a container, running or not; nothing if there is none.
+    pub fn remove(&self, name: &str) {
+        let now: &[&str] = match self.engine {
+            Engine::Docker => &[],
+            // Else it waits ten seconds for a counter that, as pid 1, hears no SIGTERM.
+            Engine::Podman => &["--time", "0"],
+        };
+        let _ = self.cli(&[&["rm", "--force", "--volumes"], now, &[name]].concat());
+    }
+
+    /// Once in a run of all tests, which are processes of their own: the first one does it, the others wait.
+    fn import_once(&self) {
+        let beside = self.place.with_extension("image-lock");
+        let lock = File::create(&beside).unwrap_or_else(|e| panic!("make {}: {e}", beside.display()));
+        let _lock = Flock::lock(lock, FlockArg::LockExclusive).expect("a file can be locked");
+        if !self.cli(&["image", "inspect", IMAGE]).status.success() {
+            self.import();
+        }
+    }
+
+    fn import(&self) {
+        let root = tempfile::tempdir().expect("a folder for an image");
+        bundle::make_root(root.path(), &self.host.memhog);
+        let counter = bundle::make_root(root.path(), &self.host.counter);
+        let entry = format!("ENTRYPOINT [\"{}\"]", counter.display());
+        let mut tar = Command::new("tar");
+        tar.arg("-C").arg(root.path()).args(["-c", "."]).stdout(Stdio::piped());
+        let mut tar = tar.spawn().expect("tar can be run");
+        let stream = tar.stdout.take().expect("its output is a pipe");
+        let output = self.command().args(["import", "--change", &entry, "-", IMAGE]).stdin(stream).output();
+        let output = output.expect("the engine can be run");
+        assert!(tar.wait().is_ok_and(|status| status.success()), "tar of {}", root.path().display());
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{:?} import: {errors}", self.engine);
+    }
+}
+
+fn variable_path(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// One for all, for a test's clients keep it.
+fn network() -> Option<&'static Network> {
+    static FOUND: OnceLock<Option<Network>> = OnceLock::new();
+    FOUND.get_or_init(|| variable_path("SUPERVISOR_TEST_NETNS").map(Network::at)).as_ref()
+}
