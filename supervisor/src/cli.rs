@@ -83,8 +83,11 @@ pub(crate) enum Command {
         #[arg(long)]
         print_schema: bool,
     },
-    /// Say what this host can do, and how to mend what it can't
-    Doctor,
+    /// Say what this host can do, or whether a service can be checkpointed, and how to mend what can't
+    Doctor {
+        /// A service, on which a checkpoint is tried; it runs on
+        service: Option<String>,
+    },
     /// Show the services as they are now
     Status {
         /// Go on showing
@@ -196,7 +199,10 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         None | Some(Command::Run) => run::run(globals.config.unwrap_or_default()).await,
         Some(Command::Check { print_schema: true }) => screen.print(&config::schema()),
         Some(Command::Check { print_schema: false }) => check::check(&screen, config),
-        Some(Command::Doctor) => doctor::doctor(&screen, config).await,
+        Some(Command::Doctor { service: None }) => doctor::doctor(&screen, config).await,
+        Some(Command::Doctor { service: Some(service) }) => {
+            doctor::service(&screen, &client(), service).await
+        }
         Some(Command::Status { watch: false }) => status::status(&screen, &client()).await,
         Some(Command::Status { watch: true }) => status::watch(&screen, &client()).await,
         Some(Command::Events { follow, since, service }) => {

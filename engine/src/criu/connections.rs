@@ -207,8 +207,9 @@ mod tests {
             let fields = [(1, 2, true), (TCP_CLOSE, 1, closes)].into_iter().filter(|field| field.2);
             message(fields.map(|(number, value, _)| Field { number, value: Value::Number(value) }))
         };
-        let write =
-            |name: &str, bytes: Vec<u8>| std::fs::write(folder.path().join(name), bytes).expect("written");
+        let write = |name: &str, bytes: Vec<u8>| {
+            durable::atomic_write_volatile(&folder.path().join(name), &bytes, 0o600).expect("written");
+        };
         write("inventory.img", file(&[inventory(true)]));
         write("files.img", file(&[entry(socket(TCP, 1)), entry(socket(TCP, LISTENING))]));
         close_connections(folder.path()).expect("understood");

@@ -156,7 +156,7 @@ impl Worker {
             timeout: Some(u32::try_from(limit.as_secs().max(1)).unwrap_or(u32::MAX)),
             manage_cgroups: Some(target.with_cgroups),
             manage_cgroups_mode: options.manage_cgroups_mode.or(Some(default_mode)),
-            empty_ns: target.empty_network.then_some(libc::CLONE_NEWNET.cast_unsigned()),
+            empty_ns: target.empty_network.then_some(libc::CLONE_NEWNET as u32),
             network_lock: Some(options.network_lock_number()),
             ..options.common()
         };

@@ -19,19 +19,29 @@ pub(super) async fn examine(criu: Option<&Found>) -> Vec<Fact> {
     vec![
         process,
         self::runc(runc.as_deref(), criu),
-        podman(version("podman").await.as_deref(), runc.is_some()),
-        docker(version("docker").await.as_deref()),
+        podman(version("podman").await.as_deref(), said("podman", &PODMAN_RUNTIME).await.as_deref()),
+        docker(version("docker").await.as_deref(), said("docker", &DOCKER_DAEMON).await.as_deref()),
         crun(version("crun").await.as_deref()),
     ]
 }
 
-/// The first line of what it says to `--version`.
+/// Which OCI runtime podman uses.
+const PODMAN_RUNTIME: [&str; 3] = ["info", "--format", "{{.Host.OCIRuntime.Name}}"];
+/// Whether docker's daemon restores.
+const DOCKER_DAEMON: [&str; 3] = ["info", "--format", "{{.ServerVersion}} {{.ExperimentalBuild}}"];
+
 async fn version(name: &str) -> Option<String> {
-    let program = find_program(Path::new(name))?;
-    let output = Command::new(vec![program.display().to_string(), "--version".to_owned()]).run().await;
-    let said = output.ok().filter(crate::process::command::Output::success)?.stdout;
-    let line = said.lines().next().unwrap_or_default();
-    Some(format!("{} at {}", number_in(line), program.display()))
+    let said = said(name, &["--version"]).await?;
+    Some(format!("{} at {}", number_in(&said), find_program(Path::new(name))?.display()))
+}
+
+/// The first line of what a program says, if it is there and succeeds.
+async fn said(name: &str, arguments: &[&str]) -> Option<String> {
+    let program = find_program(Path::new(name))?.display().to_string();
+    let argv = std::iter::once(program).chain(arguments.iter().map(|a| (*a).to_owned()));
+    let output = Command::new(argv.collect()).run().await.ok()?;
+    let line = output.stdout.lines().next().unwrap_or_default().trim().to_owned();
+    (output.success() && !line.is_empty()).then_some(line)
 }
 
 /// `Docker version 28.2.2, build x` says `28.2.2`; a line without a number is taken as it is.
@@ -62,28 +72,50 @@ fn runc(version: Option<&str>, criu: Option<&Found>) -> Fact {
     Fact::ok(TOPIC, format!("{version}: checkpoint and restore"))
 }
 
-const NOT_YET: &str = "not supported by this version of supervisor";
-
-fn podman(version: Option<&str>, runc: bool) -> Fact {
-    let Some(version) = version else { return Fact::note("podman", format!("not found; {NOT_YET}")) };
-    let able = if runc {
-        "could checkpoint with --runtime runc"
-    } else {
-        "can checkpoint with runc, which is not here"
+fn podman(version: Option<&str>, oci_runtime: Option<&str>) -> Fact {
+    const TOPIC: &str = "podman";
+    let Some(version) = version else {
+        return Fact::note(TOPIC, "not found: no services of this runtime")
+            .remedy("install podman (Debian: apt-get install podman runc)");
     };
-    Fact::note("podman", format!("{version}: {able}; {NOT_YET}"))
-        .remedy("run the container's bundle with the runc runtime")
+    match oci_runtime {
+        Some("runc") => Fact::ok(TOPIC, format!("{version}, with runc: checkpoint and restore")),
+        Some(other) => Fact::note(
+            TOPIC,
+            format!("{version}, with {other}: only containers run by runc are checkpointed"),
+        )
+        .remedy("set runtime = \"runc\" in containers.conf, or give podman the option --runtime runc"),
+        None => Fact::note(TOPIC, format!("{version}: `podman info` fails"))
+            .remedy("run `podman info` to see why"),
+    }
 }
 
-fn docker(version: Option<&str>) -> Fact {
-    let Some(version) = version else { return Fact::note("docker", format!("not found; {NOT_YET}")) };
-    Fact::note("docker", format!("{version}: can checkpoint if its daemon is experimental; {NOT_YET}"))
-        .remedy("run the container's bundle with the runc runtime")
+/// `daemon`: its version, and whether it is experimental.
+fn docker(version: Option<&str>, daemon: Option<&str>) -> Fact {
+    const TOPIC: &str = "docker";
+    let Some(version) = version else {
+        return Fact::note(TOPIC, "not found: no services of this runtime").remedy("install docker");
+    };
+    let Some((server, experimental)) = daemon.and_then(|said| said.split_once(' ')) else {
+        return Fact::note(TOPIC, format!("{version}: its daemon does not answer"))
+            .remedy("start docker's daemon; DOCKER_HOST names another than /var/run/docker.sock");
+    };
+    if experimental != "true" {
+        return Fact::note(
+            TOPIC,
+            format!("{version}, daemon {server}: checkpoint, but no restore: it is not experimental"),
+        )
+        .remedy("set {\"experimental\": true} in /etc/docker/daemon.json and restart docker");
+    }
+    Fact::ok(TOPIC, format!("{version}, daemon {server}: checkpoint and restore"))
 }
 
 fn crun(version: Option<&str>) -> Fact {
     let version = version.unwrap_or("not found");
-    Fact::note("crun", format!("{version}; {NOT_YET}"))
+    Fact::note(
+        "crun",
+        format!("{version}; its containers cannot be checkpointed by this version of supervisor"),
+    )
 }
 
 #[cfg(test)]
@@ -115,9 +147,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_supported_is_said() {
-        for fact in [podman(Some("4.3"), true), podman(None, false), docker(Some("20.10")), crun(None)] {
-            assert!(fact.text.contains(NOT_YET) && fact.standing == Note, "{fact:?}");
+    fn engines_must_be_able_to_restore() {
+        let facts = [
+            (podman(None, None), Note),
+            (podman(Some("4.3"), Some("runc")), Ok),
+            (podman(Some("4.3"), Some("crun")), Note),
+            (podman(Some("4.3"), None), Note),
+            (docker(None, None), Note),
+            (docker(Some("20.10"), Some("20.10 true")), Ok),
+            (docker(Some("20.10"), Some("20.10 false")), Note),
+            (docker(Some("28.2"), None), Note),
+        ];
+        for (fact, standing) in facts {
+            let mended = fact.standing == Ok || fact.remedy.is_some();
+            assert!(fact.standing == standing && mended, "{fact:?}");
         }
     }
 }

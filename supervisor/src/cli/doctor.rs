@@ -1,14 +1,17 @@
-//! `doctor`: what this host can do, and how to mend what it can't.
+//! `doctor`: what this host can do, whether a service can be checkpointed, and how to mend what can't.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use engine::host::{self, Fact, Places, Standing};
 
-use super::check;
+use super::client::Client;
 use super::failure::Failure;
 use super::screen::{Mood, Screen};
-use super::words;
+use super::{Target, act, check, words};
 
+/// How long a trial may take.
+const TRIAL_MAX: Duration = Duration::from_secs(300);
 /// The folders of a configuration that says nothing about them.
 const RUN_DIR: &str = "/run/supervisor";
 const STORE: &str = "/var/lib/supervisor/images";
@@ -25,6 +28,15 @@ pub(crate) async fn doctor(screen: &Screen, config: Option<&Path>) -> Result<(),
         0 => Ok(()),
         lacks => Err(Failure::Unhealthy(format!("{} found", words::count(lacks, "lack")))),
     }
+}
+
+/// Tries a checkpoint, which is kept like any other: what the service cannot have is said with its remedy.
+pub(crate) async fn service(screen: &Screen, client: &Client, service: String) -> Result<(), Failure> {
+    let target = Target { service, wait: TRIAL_MAX };
+    act::act(screen, client, "checkpoint", &target, None).await.map_err(|failure| match failure {
+        Failure::Failed(text) => Failure::Unhealthy(text),
+        other => other,
+    })
 }
 
 fn places(config: Option<&Path>) -> Result<Places, Failure> {

@@ -30,7 +30,8 @@ fn every_command_is_understood() {
     let target = |wait| Target { service: "redis".to_owned(), wait: Duration::from_secs(wait) };
     let table = [
         ("check --print-schema", Command::Check { print_schema: true }),
-        ("doctor", Command::Doctor),
+        ("doctor", Command::Doctor { service: None }),
+        ("doctor web", Command::Doctor { service: Some("web".to_owned()) }),
         ("status -w", Command::Status { watch: true }),
         ("checkpoint redis", Command::Checkpoint(target(60))),
         (
