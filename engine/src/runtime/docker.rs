@@ -139,10 +139,16 @@ impl Docker {
 
     async fn restore_now(&self, known: &Known, from: &RestoreFrom<'_>) -> Result<()> {
         let client = self.client().await?;
-        let info = client.info().await.map_err(|e| self.failed("ask where docker keeps its data", &e))?;
-        let data = info.docker_root_dir.unwrap_or_else(|| "/var/lib/docker".to_owned());
         let name = "supervisor";
-        let folder = Path::new(&data).join("containers").join(&known.id).join("checkpoints").join(name);
+        let folder = if known.folder.ends_with(&known.id) {
+            known.folder.clone()
+        } else {
+            // A container in another's network has that one's files.
+            let info = client.info().await.map_err(|e| self.failed("ask where docker keeps its data", &e))?;
+            let data = info.docker_root_dir.unwrap_or_else(|| "/var/lib/docker".to_owned());
+            Path::new(&data).join("containers").join(&known.id)
+        };
+        let folder = folder.join("checkpoints").join(name);
         remove(&folder)?;
         durable::create_dir_all(&folder)?;
         link(from.images, &folder)?;
@@ -263,6 +269,7 @@ fn known(found: ContainerInspectResponse) -> Known {
     let pid = state.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| running && *pid > 0);
     let host = found.host_config.unwrap_or_default();
     let policy = host.restart_policy.and_then(|policy| policy.name).map(|name| name.to_string());
+    let folder = found.hostname_path.and_then(|path| Some(Path::new(&path).parent()?.to_owned()));
     let changes = found.graph_driver.and_then(|driver| driver.data.get("UpperDir").cloned());
     let mounted = |mount: bollard::models::MountPoint| Mounted {
         volume: mount.name.filter(|_| mount.typ.as_deref() == Some("volume")),
@@ -279,6 +286,7 @@ fn known(found: ContainerInspectResponse) -> Known {
         changes: changes.map(PathBuf::from),
         mounts: found.mounts.unwrap_or_default().into_iter().map(mounted).collect(),
         restart_policy: policy.unwrap_or_default(),
+        folder: folder.unwrap_or_default(),
         tty: found.config.and_then(|config| config.tty) == Some(true),
         ..Known::default()
     }

@@ -149,3 +149,38 @@ fn cgroup_v1_mounts(pid: i32) -> Result<Vec<String>> {
     };
     Ok(text.lines().filter_map(target).collect())
 }
+
+/// Where runc keeps its state of the container, as told by its parent: containerd's shim notes the place in the
+/// container's bundle, which is its working folder; conmon leaves it to runc's default.
+pub(in crate::runtime) fn folder_of(pid: i32, id: &str) -> Result<PathBuf> {
+    #[derive(Deserialize)]
+    struct Options {
+        root: PathBuf,
+    }
+    let unknown = |why: String| {
+        Error::Refused(Report::new(format!("find runc's state of the container's process {pid}: {why}")))
+    };
+    let parent = parent(pid).ok_or_else(|| unknown("it has no parent".to_owned()))?;
+    let options = format!("/proc/{parent}/cwd/options.json");
+    let namespace = std::fs::read_link(format!("/proc/{parent}/cwd"))
+        .ok()
+        .and_then(|bundle| Some(bundle.parent()?.file_name()?.to_owned()));
+    let root = match (std::fs::read(&options), namespace) {
+        (Ok(bytes), Some(namespace)) => {
+            let options: Options =
+                serde_json::from_slice(&bytes).map_err(|e| unknown(format!("{options}: {e}")))?;
+            options.root.join(namespace)
+        }
+        _ => PathBuf::from("/run/runc"),
+    };
+    let folder = root.join(id);
+    match folder.join("state.json").is_file() {
+        true => Ok(folder),
+        false => Err(unknown(format!("there is none in {}; is it run by runc?", folder.display()))),
+    }
+}
+
+fn parent(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
