@@ -23,7 +23,7 @@ use crate::criu::{Criu, SharedOptions};
 use crate::error::{Error, Report, Result};
 use crate::freeze::{Cgroup, Hierarchies};
 use crate::process::pidfd::{PidFd, start_time};
-use crate::shim::Shim;
+use crate::shim::{Isolation, Shim};
 
 /// An effect under way.
 pub type Effect<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
@@ -247,9 +247,23 @@ pub struct Place {
     pub options: SharedOptions,
 }
 
+/// A service's shim, once it is known.
+type KnownShim = tokio::sync::Mutex<Option<Shim>>;
+
 impl Place {
     fn shim_socket(&self) -> PathBuf {
         self.run_folder.join("shim.sock")
+    }
+
+    /// The shim that is connected, or else an older supervisor's, or else a new one.
+    async fn shim(&self, known: &KnownShim, isolation: Isolation) -> Result<Shim> {
+        let mut known = known.lock().await;
+        if let Some(shim) = known.as_ref().filter(|shim| shim.is_connected()) {
+            return Ok(shim.clone());
+        }
+        let shim = Shim::connect_or_start(&self.program, &self.shim_socket(), isolation).await?;
+        *known = Some(shim.clone());
+        Ok(shim)
     }
 
     fn criu_folder(&self) -> Result<PathBuf> {

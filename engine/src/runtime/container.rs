@@ -20,8 +20,8 @@ pub(super) use engine::{Engine, Known, Mounted};
 use super::runc::dump;
 use super::runc::state::{State, folder_of};
 use super::{
-    Attached, Dump, Dumped, Effect, Ended, Features, Folders, Handle, Instance, Place, RestoreFrom, Root,
-    Runtime, Witness, kill_members,
+    Attached, Dump, Dumped, Effect, Ended, Features, Folders, Handle, Instance, KnownShim, Place,
+    RestoreFrom, Root, Runtime, Witness, kill_members,
 };
 use crate::error::{Error, Report, Result};
 use crate::freeze::Cgroup;
@@ -46,7 +46,7 @@ struct Noted {
 pub(super) struct Container<E> {
     place: Place,
     engine: Arc<E>,
-    shim: Mutex<Option<Shim>>,
+    shim: KnownShim,
     live: Mutex<Option<Instance>>,
     /// The container as it came to rest, and when that was found.
     rested: Mutex<Option<(Clock, Known)>>,
@@ -210,22 +210,11 @@ impl<E: Engine> Container<E> {
 
     async fn instance_of(&self, pid: i32, cgroup: Cgroup) -> Result<Instance> {
         *self.rested.lock().await = None;
-        let (shim, pidfd) = (self.shim().await?, PidFd::open(pid)?);
+        let (shim, pidfd) = (self.place.shim(&self.shim, Isolation::None).await?, PidFd::open(pid)?);
         let witness = Arc::new(Told { engine: Arc::clone(&self.engine) });
         let instance = Instance::new(shim, pidfd, pid, cgroup, Some(witness)).await?;
         *self.live.lock().await = Some(instance.clone());
         Ok(instance)
-    }
-
-    async fn shim(&self) -> Result<Shim> {
-        let mut known = self.shim.lock().await;
-        if let Some(shim) = known.as_ref().filter(|s| s.is_connected()) {
-            return Ok(shim.clone());
-        }
-        let socket = self.place.shim_socket();
-        let shim = Shim::connect_or_start(&self.place.program, &socket, Isolation::None).await?;
-        *known = Some(shim.clone());
-        Ok(shim)
     }
 
     async fn folders_now(&self) -> Result<Folders> {

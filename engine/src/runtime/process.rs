@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use super::{
-    Attached, Dump, Dumped, Effect, Features, Folders, Handle, Instance, Place, RestoreFrom, Runtime,
-    kill_members,
+    Attached, Dump, Dumped, Effect, Features, Folders, Handle, Instance, KnownShim, Place, RestoreFrom,
+    Runtime, kill_members,
 };
 use crate::checkpoint::{self, Plan};
 use crate::criu::{DumpTarget, Start, Worker};
@@ -62,7 +62,7 @@ struct Left {
 pub struct Process {
     place: Place,
     spec: Spec,
-    shim: Mutex<Option<Shim>>,
+    shim: KnownShim,
     live: Mutex<Option<Instance>>,
 }
 
@@ -74,7 +74,7 @@ impl Process {
 
     async fn start_now(&self) -> Result<Instance> {
         let cgroup = self.place.hierarchies.make(&self.place.node, &self.place.service)?;
-        let shim = self.shim().await?;
+        let shim = self.place.shim(&self.shim, self.spec.isolation).await?;
         let mut env = vec![("PATH".to_owned(), default_path())];
         env.retain(|(key, _)| !self.spec.env.iter().any(|(own, _)| own == key));
         env.extend(self.spec.env.iter().cloned());
@@ -101,7 +101,9 @@ impl Process {
         let shim = match Shim::connect(&self.place.shim_socket()).await {
             Ok(shim) => shim,
             // Without an own namespace a service outlives its shim. A new one cannot learn its exit status, no more.
-            Err(_) if self.spec.isolation == Isolation::None => self.shim().await?,
+            Err(_) if self.spec.isolation == Isolation::None => {
+                self.place.shim(&self.shim, self.spec.isolation).await?
+            }
             Err(_) => return Ok(Attached::Gone(Instance::end_known_by(&self.place, handle).await)),
         };
         *self.shim.lock().await = Some(shim.clone());
@@ -165,7 +167,7 @@ impl Process {
 
     async fn restore_now(&self, from: RestoreFrom<'_>) -> Result<Instance> {
         let cgroup = self.place.hierarchies.make(&self.place.node, &self.place.service)?;
-        let shim = self.shim().await?;
+        let shim = self.place.shim(&self.shim, self.spec.isolation).await?;
         let work = self.place.criu_folder()?;
         let left: Left = serde_json::from_value(from.state.clone()).unwrap_or_default();
         let start = Start {
@@ -235,18 +237,6 @@ impl Process {
             .await
             .clone()
             .ok_or_else(|| Error::Unavailable(Report::new("the service does not run")))
-    }
-
-    /// The shim that is connected, or else an older supervisor's, or else a new one.
-    async fn shim(&self) -> Result<Shim> {
-        let mut known = self.shim.lock().await;
-        if let Some(shim) = known.as_ref().filter(|s| s.is_connected()) {
-            return Ok(shim.clone());
-        }
-        let socket = self.place.shim_socket();
-        let shim = Shim::connect_or_start(&self.place.program, &socket, self.spec.isolation).await?;
-        *known = Some(shim.clone());
-        Ok(shim)
     }
 
     async fn reachable_shim(&self) -> Option<Shim> {

@@ -15,8 +15,8 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 
 use super::{
-    Attached, Dump, Dumped, Effect, Features, Folders, Handle, Instance, Place, RestoreFrom, Root, Runtime,
-    kill_members,
+    Attached, Dump, Dumped, Effect, Features, Folders, Handle, Instance, KnownShim, Place, RestoreFrom, Root,
+    Runtime, kill_members,
 };
 use crate::criu::{Tcp, log};
 use crate::durable;
@@ -48,7 +48,7 @@ const RUNC_MAX: Duration = Duration::from_secs(30);
 pub struct Runc {
     place: Place,
     spec: Spec,
-    shim: Mutex<Option<Shim>>,
+    shim: KnownShim,
     live: Mutex<Option<Instance>>,
 }
 
@@ -61,7 +61,7 @@ impl Runc {
 
     async fn start_now(&self) -> Result<Instance> {
         let folder = self.prepare_bundle()?;
-        let shim = self.shim().await?;
+        let shim = self.place.shim(&self.shim, Isolation::None).await?;
         let pid_file = self.pid_file();
         let arguments = ["run", "--detach", "--pid-file", &text(&pid_file), "--bundle", &text(&folder)];
         self.runc(&shim, &arguments, RUNC_MAX, true).await?;
@@ -72,7 +72,7 @@ impl Runc {
         if !handle.is_alive() {
             return Ok(Attached::Gone(Instance::end_known_by(&self.place, handle).await));
         }
-        let shim = self.shim().await?;
+        let shim = self.place.shim(&self.shim, Isolation::None).await?;
         let pidfd = PidFd::open(handle.pid)?;
         if !handle.is_alive() {
             return Ok(Attached::Gone(Instance::end_known_by(&self.place, handle).await));
@@ -91,7 +91,7 @@ impl Runc {
             if let Ok(state) = state::State::read(&self.state_folder()) {
                 kill_members(&state.cgroup()).await?;
             }
-            let shim = self.shim().await?;
+            let shim = self.place.shim(&self.shim, Isolation::None).await?;
             self.runc(&shim, &["delete", "--force"], RUNC_MAX, false).await?;
         }
         kill_members(&self.own_cgroup()).await
@@ -107,7 +107,7 @@ impl Runc {
 
     async fn restore_now(&self, from: RestoreFrom<'_>) -> Result<Instance> {
         let folder = self.prepare_bundle()?;
-        let shim = self.shim().await?;
+        let shim = self.place.shim(&self.shim, Isolation::None).await?;
         let work = self.place.criu_folder()?;
         let (pid_file, images, folder, work_text) =
             (text(&self.pid_file()), text(from.images), text(&folder), text(&work));
@@ -227,17 +227,6 @@ impl Runc {
 
     fn state_folder(&self) -> PathBuf {
         self.spec.root.join(self.container())
-    }
-
-    async fn shim(&self) -> Result<Shim> {
-        let mut known = self.shim.lock().await;
-        if let Some(shim) = known.as_ref().filter(|s| s.is_connected()) {
-            return Ok(shim.clone());
-        }
-        let socket = self.place.shim_socket();
-        let shim = Shim::connect_or_start(&self.place.program, &socket, Isolation::None).await?;
-        *known = Some(shim.clone());
-        Ok(shim)
     }
 
     async fn remove_now(&self) -> Result<()> {
