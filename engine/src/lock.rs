@@ -1,4 +1,4 @@
-//! One supervisor a state folder.
+//! One supervisor a folder.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -16,14 +16,14 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock of a state folder, or says who holds it.
-    pub fn take(state_dir: &Path) -> Result<Self> {
-        let path = state_dir.join("lock");
+    /// Takes the lock of the folder that is configured under this key, or says who holds it.
+    pub fn take(folder: &Path, key: &str) -> Result<Self> {
+        let path = folder.join(".lock");
         let unusable = |e: std::io::Error| {
             Error::Refused(
                 Report::new(format!("open {}", path.display()))
                     .because(e)
-                    .remedy("node.state_dir must be on a writable disk"),
+                    .remedy(format!("{key} must be on a writable disk")),
             )
         };
         #[expect(clippy::disallowed_methods, reason = "a lock holds no data that could be torn")]
@@ -40,11 +40,11 @@ impl Lock {
             let _ = file.read_to_string(&mut pid);
             Error::Refused(
                 Report::new(format!(
-                    "another supervisor (pid {}) uses the state folder {}",
+                    "another supervisor (pid {}) uses the folder {}",
                     pid.trim(),
-                    state_dir.display()
+                    folder.display()
                 ))
-                .remedy("stop it first, or give this one a node.state_dir and node.run_dir of its own"),
+                .remedy(format!("stop it first, or give this one a {key} of its own")),
             )
         })?;
         file.set_len(0).and_then(|()| file.rewind()).map_err(unusable)?;

@@ -58,7 +58,7 @@ struct Daemon {
     /// What systemd was told last.
     said: String,
     stop: CancellationToken,
-    _lock: Lock,
+    _locks: Vec<Lock>,
 }
 
 /// Runs until told to stop.

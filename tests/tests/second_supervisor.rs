@@ -1,4 +1,4 @@
-//! One supervisor a state folder: the second is refused, says who is there, and harms nothing.
+//! One supervisor a folder, be it for state, sockets or images: the second is refused, says who is there, and harms nothing.
 
 use std::time::Duration;
 
@@ -28,6 +28,23 @@ fn a_second_supervisor_on_the_same_state_folder_is_refused_and_harms_nothing() {
         node.events_of("counter", "image-durable").len() > before
     });
     assert!(node.cli(&["status"]).status.success());
+}
+
+#[test]
+fn two_supervisors_do_not_share_a_store() {
+    let (Some(mut first), Some(second)) = (Site::or_skip(), Site::or_skip()) else { return };
+    let store = format!("[store]\npath = {:?}\n", first.folder().join("shared"));
+    let (here, there) = (Counter::new("here", &first), Counter::new("there", &second));
+    first.configure(&format!("{store}{}", here.toml()));
+    second.configure(&format!("{store}{}", there.toml()));
+    first.start();
+
+    let refused = second.refused();
+
+    let text = said(&refused);
+    assert!(text.contains(&format!("another supervisor (pid {})", first.supervisor_pid())), "{text}");
+    assert!(text.contains("store.path"), "it says which: {text}");
+    assert!(first.cli(&["status"]).status.success());
 }
 
 #[test]

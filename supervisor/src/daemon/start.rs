@@ -45,9 +45,7 @@ pub(super) async fn start(options: RunOptions, gone: mpsc::Sender<ServiceName>) 
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
-    engine::durable::create_dir_all(&config.node.state_dir)?;
-    engine::durable::create_dir_all(&config.node.run_dir)?;
-    let lock = Lock::take(&config.node.state_dir)?;
+    let locks = locks(&config)?;
     let ground = ground(&config).await?;
     let (store, swept) = Store::open(store(&config.store, hot_folder(&config)))?;
     let events = Events::open(&config.node.state_dir.join("events.log"))?;
@@ -76,8 +74,24 @@ pub(super) async fn start(options: RunOptions, gone: mpsc::Sender<ServiceName>) 
         gone,
         said: String::new(),
         stop: CancellationToken::new(),
-        _lock: lock,
+        _locks: locks,
     })
+}
+
+/// Makes our folders. Nobody else may use them: not the state, not the sockets, not the images.
+fn locks(config: &Config) -> engine::Result<Vec<Lock>> {
+    let folders = [
+        ("node.state_dir", &config.node.state_dir),
+        ("node.run_dir", &config.node.run_dir),
+        ("store.path", &config.store.path),
+    ];
+    let mut known = BTreeSet::new();
+    let own = folders.into_iter().filter(|(_, folder)| known.insert(folder.as_path()));
+    own.map(|(key, folder)| {
+        engine::durable::create_dir_all(folder)?;
+        Lock::take(folder, key)
+    })
+    .collect()
 }
 
 /// Starts one service's task: takes it back, brings it back, or starts it.
