@@ -82,6 +82,9 @@ impl Still<'_> {
         if let Some(pid) = self.cgroup.stopped_member() {
             return Err(stopped(pid));
         }
+        if self.cgroup.is_freezing() {
+            return Err(paused());
+        }
         self.since = Some(Instant::now());
         if let Some(capture) = self.while_frozen.take() {
             self.frozen = Some(self.cgroup.freeze(FREEZE_MAX)?);
@@ -118,6 +121,14 @@ fn stopped(pid: i32) -> Error {
     Error::Unavailable(
         Report::new(format!("checkpoint a service whose process {pid} is stopped by a signal"))
             .remedy(format!("`kill -CONT {pid}` lets it go on; a liveness probe notices and recovers")),
+    )
+}
+
+/// Thawing it afterwards would undo what somebody else has done.
+fn paused() -> Error {
+    Error::Unavailable(
+        Report::new("checkpoint a service that somebody has paused: its cgroup is frozen")
+            .remedy("unpause it (docker unpause, podman unpause, runc resume)"),
     )
 }
 
