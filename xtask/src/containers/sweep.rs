@@ -21,6 +21,7 @@ pub(super) fn clear(site: &Site) -> Result<()> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").context("can't read the mounts")?;
     let hierarchies = hierarchies(&mounts);
     let containers = podman_containers(site);
+    let sockets = shim_sockets(site);
     let cgroups: Vec<PathBuf> =
         hierarchies.iter().flat_map(|root| cgroups_in(root, site, &containers)).collect();
     kill(site, &cgroups)?;
@@ -28,6 +29,9 @@ pub(super) fn clear(site: &Site) -> Result<()> {
         // podman keeps a container's network by a mount on a file.
         let _ = umount2(namespace, MntFlags::MNT_DETACH);
         let _ = fs::remove_file(namespace);
+    }
+    for socket in sockets {
+        let _ = fs::remove_file(socket);
     }
     unmount(site)?;
     for cgroup in &cgroups {
@@ -69,6 +73,14 @@ fn kill(site: &Site, cgroups: &[PathBuf]) -> Result<()> {
 fn overwrite(file: &Path, text: &str) -> std::io::Result<()> {
     use std::io::Write;
     fs::File::options().write(true).open(file)?.write_all(text.as_bytes())
+}
+
+/// containerd's shims listen in one folder for all containerds of a host; those that were killed leave their sockets.
+fn shim_sockets(site: &Site) -> Vec<PathBuf> {
+    let tasks = site.run().join("exec/containerd/daemon/io.containerd.runtime.v2.task/moby");
+    let entries = fs::read_dir(tasks).into_iter().flatten().flatten();
+    let addresses = entries.filter_map(|entry| fs::read_to_string(entry.path().join("address")).ok());
+    addresses.filter_map(|address| Some(PathBuf::from(address.trim().strip_prefix("unix://")?))).collect()
 }
 
 struct PodmanContainer {
