@@ -82,10 +82,18 @@ impl<'a> Container<'a> {
 
     /// Back to [`Self::checkpoint`], by the engine itself.
     pub fn restore(&self) {
-        match self.containers.engine() {
-            Engine::Docker => self.containers.done(&["start", "--checkpoint", "one", &self.name]),
-            Engine::Podman => self.containers.done(&["container", "restore", &self.name]),
+        let arguments: &[&str] = match self.containers.engine() {
+            Engine::Docker => &["start", "--checkpoint", "one", &self.name],
+            Engine::Podman => &["container", "restore", &self.name],
         };
+        wait_until(LIMIT, &format!("{} is restored", self.name), || {
+            let output = self.containers.cli(arguments);
+            let errors = String::from_utf8_lossy(&output.stderr);
+            // Docker brings the checkpoint to containerd, which may still hold what it made it from: it is swept later.
+            let is_swept_later = errors.contains("commit failed") && errors.contains("already exists");
+            assert!(output.status.success() || is_swept_later, "{arguments:?}: {}: {errors}", output.status);
+            output.status.success()
+        });
     }
 }
 
