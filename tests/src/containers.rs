@@ -119,6 +119,12 @@ impl Containers {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
+    /// A name that no other test uses, and what removes the container that will have it.
+    #[must_use]
+    pub fn reserve(&self, name: &str) -> Container<'_> {
+        Container::new(self, unique(name))
+    }
+
     /// What it says about a container, or an image.
     pub fn inspect(&self, name: &str) -> Value {
         let text = self.done(&["inspect", name]);
@@ -130,8 +136,7 @@ impl Containers {
     /// counter's.
     #[must_use]
     pub fn create(&self, name: &str, options: &[&str], arguments: &[&str]) -> Container<'_> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("{name}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let name = unique(name);
         self.done(&[&["create", "--name", &name], options, &[IMAGE], arguments].concat());
         Container::new(self, name)
     }
@@ -171,6 +176,11 @@ impl Containers {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{:?} import: {errors}", self.engine);
     }
+}
+
+fn unique(name: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("{name}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 fn variable_path(name: &str) -> Option<PathBuf> {

@@ -4,6 +4,7 @@ mod life;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,6 +15,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::bundle;
+use crate::containers::{Containers, Engine, IMAGE, PORT};
 use crate::counter::Counter;
 use crate::event::{self, Event, Mark};
 use crate::host::Host;
@@ -98,6 +100,45 @@ impl Node {
                 bundle::make(&folder, &self.host.counter, &arguments);
                 self.set(service, "runc.bundle", &text(&folder.display().to_string()));
             }
+        }
+        self.counters.insert(service.to_owned(), counter);
+        self.ports.push(port);
+        counter
+    }
+
+    /// A further service: the container of that name, with a counter that listens on [`PORT`] in it and is published. Unless
+    /// `exists`, the supervisor creates it, with these options; a guard for its removal is the caller's to hold.
+    pub fn add_container(
+        &mut self,
+        service: &str,
+        containers: &Containers,
+        container: &str,
+        created_with: Option<&[&str]>,
+    ) -> Counter {
+        self.move_to(containers.network());
+        let port = Port::take();
+        let address = SocketAddr::from(([127, 0, 0, 1], port.number()));
+        let counter = Counter::inside(containers.network(), address);
+        self.settings.add_service(service, port.number());
+        let place = text(&containers.place().display().to_string());
+        let kind = match containers.engine() {
+            Engine::Docker => "docker",
+            Engine::Podman => "podman",
+        };
+        let place_key = match containers.engine() {
+            Engine::Docker => "docker.socket",
+            Engine::Podman => "podman.program",
+        };
+        self.set(service, place_key, &place);
+        self.set(service, &format!("{kind}.container"), &text(container));
+        if let Some(options) = created_with {
+            let publish = format!("{address}:{PORT}");
+            let options = [&["--publish", publish.as_str()], options].concat();
+            let options: Vec<String> = options.into_iter().map(str::to_owned).collect();
+            self.set(service, &format!("{kind}.image"), &text(IMAGE));
+            self.set(service, &format!("{kind}.create_args"), &list(&options));
+            let command = ["--listen".to_owned(), format!("0.0.0.0:{PORT}")];
+            self.set(service, &format!("{kind}.command"), &list(&command));
         }
         self.counters.insert(service.to_owned(), counter);
         self.ports.push(port);

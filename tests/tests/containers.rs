@@ -1,0 +1,221 @@
+//! Services that are containers of docker or podman: they come back as the engine's own, with memory and files of one instant,
+//! and neither our end nor a stranger's start takes them out of our hands.
+#![allow(missing_docs)]
+
+use nix::sys::signal::Signal;
+use system_tests::{Container, Containers, Counter, Engine, LIMIT, Node, engines, wait_until};
+
+engines! {
+    comes_back_as_the_engines_own => super::comes_back;
+    told_right => super::told_right;
+    hangs => super::hangs;
+    taken_over_and_kept => super::taken_over;
+    killed_while_we_are_away => super::killed_while_away;
+    dies_at_fail_points => super::fail_points;
+    missing => super::missing;
+    with_clients => super::with_clients;
+    paused_by_hand => super::paused;
+}
+
+/// A node with a container that it creates.
+fn created<'a>(containers: &'a Containers, options: &[&str]) -> (Container<'a>, Node, Counter) {
+    let container = containers.reserve("service");
+    let mut node = Node::new(containers.host());
+    let counter = node.add_container("counter", containers, container.name(), Some(options));
+    (container, node, counter)
+}
+
+fn comes_back(engine: Engine) {
+    let Some(containers) = Containers::or_skip(engine) else { return };
+    let (container, mut node, counter) = created(&containers, &["--volume", "/data"]);
+    node.start();
+    let before = containers.inspect(container.name());
+    counter.count_to(7);
+    node.checkpoint("counter");
+    let after = containers.inspect(container.name());
+    let facts = ["Pid", "StartedAt", "Status", "Paused"];
+    assert_eq!(facts.map(|f| &before["State"][f]), facts.map(|f| &after["State"][f]), "it noticed nothing");
+    counter.count_to(9);
+
+    let mark = node.mark();
+    let former = node.signal_service("counter", Signal::SIGKILL);
+    node.wait_for_another("counter", former);
+
+    assert_eq!(counter.value(), 7, "the number of the image, at the published port");
+    counter.assert_whole();
+    let recovered = node.wait_for_event(mark, "recovered", |_| true);
+    assert!(recovered.text.starts_with("back by restore-latest"), "{}", recovered.text);
+    let restored = containers.inspect(container.name());
+    assert_eq!(restored["Id"], before["Id"], "the same container");
+    assert_eq!(container.state(), "running");
+    assert_eq!(restored["State"]["Pid"].as_i64(), node.pid("counter").map(i64::from));
+    assert_eq!(container.counter().value(), 7, "at its address too");
+    let exec = containers.cli(&["exec", container.name(), "/bin/counter", "--nonsense"]);
+    assert!(String::from_utf8_lossy(&exec.stderr).contains("--nonsense"), "it ran: {exec:?}");
+    containers.done(&["logs", container.name()]);
+    nothing_left(&containers, &container);
+    assert_eq!(counter.ask("/increment"), "8", "it goes on");
+}
+
+/// No link of ours stays in the engine's folders.
+fn nothing_left(containers: &Containers, container: &Container<'_>) {
+    let facts = containers.inspect(container.name());
+    let left = match containers.engine() {
+        Engine::Docker => {
+            let hostname = facts["HostnamePath"].as_str().expect("docker keeps one");
+            std::path::Path::new(hostname).parent().expect("a folder").join("checkpoints/supervisor")
+        }
+        Engine::Podman => {
+            std::path::Path::new(facts["StaticDir"].as_str().expect("podman keeps one")).join("checkpoint")
+        }
+    };
+    assert!(std::fs::symlink_metadata(&left).is_err(), "{} is left behind", left.display());
+}
+
+fn told_right(engine: Engine) {
+    let Some(containers) = Containers::or_skip(engine) else { return };
+    let (_container, mut node, counter) = created(&containers, &[]);
+    node.start();
+    counter.count_to(2);
+    node.checkpoint("counter");
+    let mark = node.mark();
+    let former = node.pid("counter").expect("it runs");
+    counter.tell("/exit?code=3");
+    node.wait_for_another("counter", former);
+    assert_eq!(node.wait_for_event(mark, "noticed", |_| true).text, "crashed: exit code 3");
+    assert_eq!(counter.value(), 2);
+}
+
+fn hangs(engine: Engine) {
+    let Some(containers) = Containers::or_skip(engine) else { return };
+    let (_container, mut node, counter) = created(&containers, &[]);
+    node.start();
+    counter.count_to(4);
+    node.checkpoint("counter");
+    let mark = node.mark();
+    let former = node.signal_service("counter", Signal::SIGSTOP);
+    node.wait_for_another("counter", former);
+    assert!(node.wait_for_event(mark, "noticed", |_| true).text.contains("hung"));
+    assert_eq!(counter.value(), 4);
+}
+
+fn taken_over(engine: Engine) {
+    let Some(containers) = Containers::or_skip(engine) else { return };
+    let container = containers.reserve("stranger");
+    let mut node = Node::new(containers.host());
+    let counter = node.add_container("counter", &containers, container.name(), None);
+    let publish = format!("{}:8080", counter.address());
+    let listen = ["--listen", "0.0.0.0:8080"];
+    let options = ["create", "--name", container.name(), "--restart", "always", "--publish", &publish];
+    containers.done(&[&options[..], &[system_tests::IMAGE], &listen].concat());
+    container.start();
+    counter.count_to(3);
+    let pid = container.pid();
+
+    node.start();
+    assert_eq!((node.pid("counter"), counter.value()), (pid, 3), "taken over as it runs");
+    node.stop();
+    node.start();
+    assert_eq!((node.pid("counter"), counter.value()), (pid, 3), "and after a stop of ours");
+    node.kill();
+    node.start();
+    assert_eq!((node.pid("counter"), counter.value()), (pid, 3), "and after a death of ours");
+    node.checkpoint("counter");
+}
+
+fn killed_while_away(engine: Engine) {
+    let Some(containers) = Containers::or_skip(engine) else { return };
+    let (container, mut node, counter) = created(&containers, &[]);
+    node.start();
+    counter.count_to(5);
+    node.checkpoint("counter");
+    node.kill();
+    container.kill();
+    node.start();
+    assert_eq!(counter.value(), 5, "brought back by the next supervisor");
+}
+
+/// We die in the middle; the next of us brings the service back or finds it running, never frozen.
+fn fail_points(engine: Engine) {
+    let Some(containers) = Containers::or_skip(engine) else { return };
+    let (container, mut node, counter) = created(&containers, &[]);
+    node.start();
+    counter.count_to(5);
+    node.checkpoint("counter");
+    for point in ["checkpoint.frozen", "checkpoint.dumped", "image.sealed"] {
+        node.stop();
+        node.start_to_die_at(point);
+        wait_until(LIMIT, "the supervisor answers or is dead", || {
+            let asked = node.command(&["checkpoint", "counter", "--wait", "5s"]);
+            node.exited().is_some() || asked.code == Some(0)
+        });
+        node.wait_dead_at_fail_point();
+        wait_until(LIMIT, "it answers without us", || counter.answers());
+        node.start();
+    }
+    for point in ["restore.prepared", "restore.restored", "restore.intended"] {
+        node.stop();
+        node.start_to_die_at(point);
+        wait_until(LIMIT, "it is killed, and we with it", || {
+            if node.exited().is_some() {
+                return true;
+            }
+            if node.command(&["status"]).code == Some(0) && container.pid().is_some() {
+                let _ = containers.cli(&["kill", container.name()]);
+            }
+            false
+        });
+        node.wait_dead_at_fail_point();
+        node.start();
+        assert_eq!(counter.value(), 5, "after {point}");
+    }
+    nothing_left_after_a_restore(&containers, &container, &mut node);
+}
+
+fn nothing_left_after_a_restore(containers: &Containers, container: &Container<'_>, node: &mut Node) {
+    let former = node.signal_service("counter", Signal::SIGKILL);
+    node.wait_for_another("counter", former);
+    nothing_left(containers, container);
+}
+
+fn missing(engine: Engine) {
+    let Some(containers) = Containers::or_skip(engine) else { return };
+    let mut node = Node::new(containers.host());
+    node.add_container("counter", &containers, "nobody-has-made-this", None);
+    node.set("counter", "restart.max_attempts", "1");
+    node.start_only();
+    wait_until(LIMIT, "it has failed", || node.state("counter") == "failed");
+    let told: Vec<String> = node.events().into_iter().map(|event| event.text).collect();
+    let said = |words: &str| told.iter().any(|text| text.contains(words));
+    assert!(said("container nobody-has-made-this") && said("set `image`"), "{told:?}");
+}
+
+/// Connections that are open at the checkpoint are in nobody's way.
+fn with_clients(engine: Engine) {
+    let Some(containers) = Containers::or_skip(engine) else { return };
+    let (container, mut node, counter) = created(&containers, &[]);
+    node.start();
+    counter.count_to(6);
+    let address = std::net::SocketAddr::new(container.address(), system_tests::PORT);
+    let client = containers.network().connect(address, LIMIT).expect("it listens");
+    node.checkpoint("counter");
+    drop(client);
+    let former = node.signal_service("counter", Signal::SIGKILL);
+    node.wait_for_another("counter", former);
+    assert_eq!(counter.value(), 6);
+    assert_eq!(container.counter().ask("/increment"), "7");
+}
+
+fn paused(engine: Engine) {
+    let Some(containers) = Containers::or_skip(engine) else { return };
+    let (container, mut node, counter) = created(&containers, &[]);
+    node.set("counter", "probe.health.failure_threshold", "100");
+    node.start();
+    containers.done(&["pause", container.name()]);
+    let refused = node.command(&["checkpoint", "counter"]);
+    assert_ne!(refused.code, Some(0));
+    assert!(refused.stderr.contains("paused"), "{refused:?}");
+    assert_eq!(container.state(), "paused", "what somebody has paused stays paused");
+    containers.done(&["unpause", container.name()]);
+    counter.count_to(1);
+}
