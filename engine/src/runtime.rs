@@ -202,13 +202,15 @@ impl Instance {
     /// Waits until the main process has ended.
     pub async fn ended(&self) -> Result<Ended> {
         self.main.pidfd.ended().await?;
+        // At once: an engine removes the cgroup of what has ended.
+        let out_of_memory = self.handle.cgroup.oom_kills() > self.main.oom_kills_before;
         if let Some(witness) = &self.main.witness {
-            return witness.end().await;
+            let told = witness.end().await?;
+            return Ok(Ended { out_of_memory: told.out_of_memory || out_of_memory, ..told });
         }
         // The shim learns at the same moment as we do; a second is for a host that is very busy.
         let status = self.main.shim.exit_status(self.handle.inner_pid);
         let status = tokio::time::timeout(Duration::from_secs(1), status).await.ok().flatten();
-        let out_of_memory = self.handle.cgroup.oom_kills() > self.main.oom_kills_before;
         Ok(Ended { status, out_of_memory })
     }
 

@@ -15,12 +15,14 @@ use serde_json::Value;
 
 pub use container::{Container, PORT};
 
+use crate::bad_days::program;
 use crate::bundle;
 use crate::host::{Host, skip};
 use crate::network::Network;
 use crate::settings::Runtime;
 
-/// The image with the counter (its entry point) and the service that holds memory (`/bin/memhog`).
+/// The image with the counter (its entry point), the service that holds memory (`/bin/memhog`) and the one that compares it with
+/// files (`/bin/sequence`).
 pub const IMAGE: &str = "supervisor-test/counter";
 
 /// Which of the two.
@@ -67,6 +69,15 @@ impl Containers {
     #[must_use]
     pub fn engine(&self) -> Engine {
         self.engine
+    }
+
+    /// Its name in a configuration.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self.engine {
+            Engine::Docker => "docker",
+            Engine::Podman => "podman",
+        }
     }
 
     /// Docker's socket, or the script that calls podman.
@@ -164,6 +175,7 @@ impl Containers {
     fn import(&self) {
         let root = tempfile::tempdir().expect("a folder for an image");
         bundle::make_root(root.path(), &self.host.memhog);
+        bundle::make_root(root.path(), &program("sequence"));
         let counter = bundle::make_root(root.path(), &self.host.counter);
         let entry = format!("ENTRYPOINT [\"{}\"]", counter.display());
         let mut tar = Command::new("tar");

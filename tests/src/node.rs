@@ -121,10 +121,7 @@ impl Node {
         let counter = Counter::inside(containers.network(), address);
         self.settings.add_service(service, port.number());
         let place = text(&containers.place().display().to_string());
-        let kind = match containers.engine() {
-            Engine::Docker => "docker",
-            Engine::Podman => "podman",
-        };
+        let kind = containers.kind();
         let place_key = match containers.engine() {
             Engine::Docker => "docker.socket",
             Engine::Podman => "podman.program",

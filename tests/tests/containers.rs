@@ -15,6 +15,8 @@ engines! {
     missing => super::missing;
     with_clients => super::with_clients;
     paused_by_hand => super::paused;
+    out_of_memory => super::out_of_memory;
+    memory_and_files_agree => super::one_instant;
 }
 
 /// A node with a container that it creates.
@@ -84,6 +86,68 @@ fn told_right(engine: Engine) {
     node.wait_for_another("counter", former);
     assert_eq!(node.wait_for_event(mark, "noticed", |_| true).text, "crashed: exit code 3");
     assert_eq!(counter.value(), 2);
+}
+
+fn out_of_memory(engine: Engine) {
+    let Some(containers) = Containers::or_skip(engine) else { return };
+    let (_container, mut node, counter) = created(&containers, &["--memory", "64m"]);
+    node.start();
+    counter.count_to(6);
+    node.checkpoint("counter");
+    let mark = node.mark();
+    let former = node.pid("counter").expect("it runs");
+    counter.tell("/leak");
+    node.wait_for_another("counter", former);
+    assert_eq!(node.wait_for_event(mark, "noticed", |_| true).text, "crashed: killed for want of memory");
+    assert_eq!(counter.value(), 6);
+}
+
+/// Memory, writable layer, a named volume and a bind mount, written hundreds of times a second: whichever image it comes back from.
+fn one_instant(engine: Engine) {
+    let Some(containers) = Containers::or_skip(engine) else { return };
+    let container = containers.reserve("sequence");
+    let mut node = Node::new(containers.host());
+    let bound = node.folder().join("bound");
+    std::fs::create_dir(&bound).expect("a folder");
+    let (volume, bind) =
+        (format!("{}-volume:/volume", container.name()), format!("{}:/bound", bound.display()));
+    let options = ["--entrypoint", "/bin/sequence", "--volume", &volume, "--volume", &bind];
+    let sequence = node.add_container("sequence", &containers, container.name(), Some(&options));
+    let command = r#"["--listen", "0.0.0.0:8080", "/data", "/volume", "/bound"]"#;
+    node.set("sequence", &format!("{}.command", containers.kind()), command);
+    node.set("sequence", "checkpoint.volumes", r#"["/bound"]"#);
+    node.start();
+    let number = || {
+        let text = sequence.ask("/");
+        let number = text.split_whitespace().find_map(|pair| pair.strip_prefix("number="));
+        number.and_then(|number| number.parse::<u64>().ok()).expect("it says its number")
+    };
+    let goes_on = || {
+        let now = number();
+        wait_until(LIMIT, "sequence goes on", || number() > now + 20);
+    };
+    let mut images = Vec::new();
+    for _ in 0..4 {
+        goes_on();
+        images.push((node.checkpoint("sequence"), number()));
+    }
+
+    let former = node.signal_service("sequence", Signal::SIGKILL);
+    node.wait_for_another("sequence", former);
+    goes_on();
+    assert_eq!(sequence.get("/check").expect("it answers"), (200, sequence.ask("/check")));
+    for (image, _) in images.iter().rev().chain(&images) {
+        let asked = node.command(&["restore", "sequence", "--image", image]);
+        assert_eq!(asked.code, Some(0), "{image}: {asked:?}");
+        node.wait_healthy("sequence");
+        goes_on();
+        let (status, body) = sequence.get("/check").expect("it answers");
+        assert_eq!(status, 200, "{image}: {body}");
+        assert!(sequence.ask("/").contains("started=0 torn=0"), "{}", sequence.ask("/"));
+    }
+    assert!(images.first().map(|image| image.1) < images.last().map(|image| image.1));
+    drop(container);
+    containers.done(&["volume", "rm", volume.trim_end_matches(":/volume")]);
 }
 
 fn hangs(engine: Engine) {
