@@ -3,6 +3,7 @@
 //! Refuses to use the host's own: without the environment that names ours a test says so aloud and is skipped.
 
 mod container;
+mod daemon;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
 
 pub use container::{Container, PORT};
+pub use daemon::Daemon;
 
 use crate::bad_days::program;
 use crate::bundle;
@@ -35,7 +37,7 @@ pub enum Engine {
 }
 
 /// One of them, ready, with the image.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Containers {
     engine: Engine,
     /// Docker's socket, podman's script.

@@ -3,7 +3,7 @@
 #![allow(missing_docs)]
 
 use nix::sys::signal::Signal;
-use system_tests::{Container, Containers, Counter, Engine, LIMIT, Node, engines, wait_until};
+use system_tests::{Container, Containers, Counter, Daemon, Engine, LIMIT, Node, engines, wait_until};
 
 engines! {
     comes_back_as_the_engines_own => super::comes_back;
@@ -282,4 +282,33 @@ fn paused(engine: Engine) {
     assert_eq!(container.state(), "paused", "what somebody has paused stays paused");
     containers.done(&["unpause", container.name()]);
     counter.count_to(1);
+}
+
+#[test]
+fn docker_goes_away_and_comes_back() {
+    let Some(shared) = Containers::or_skip(Engine::Docker) else { return };
+    let mut daemon = Daemon::start(&shared);
+    let containers = daemon.containers();
+    let (container, mut node, counter) = created(&containers, &["--network", "host"]);
+    let listen = format!("[\"--listen\", \"{}\"]", counter.address());
+    node.set("counter", "docker.command", &listen);
+    node.start();
+    counter.count_to(3);
+    let mark = node.mark();
+
+    daemon.end();
+    node.checkpoint("counter");
+    counter.count_to(5);
+    node.checkpoint("counter");
+    assert!(node.events_since(mark).iter().all(|event| event.kind != "noticed"), "it never stopped");
+    daemon.begin();
+    node.checkpoint("counter");
+
+    daemon.end();
+    let former = node.signal_service("counter", Signal::SIGKILL);
+    node.wait_for_event(mark, "noticed", |_| true);
+    daemon.begin();
+    node.wait_for_another("counter", former);
+    assert_eq!(counter.value(), 5, "its state is back");
+    assert_eq!(container.state(), "running");
 }

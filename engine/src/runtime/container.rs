@@ -50,6 +50,8 @@ pub(super) struct Container<E> {
     live: Mutex<Option<Instance>>,
     /// The container as it came to rest, and when that was found.
     rested: Mutex<Option<(Clock, Known)>>,
+    /// What the engine said last.
+    last: Mutex<Option<Known>>,
 }
 
 impl<E: Engine> Container<E> {
@@ -60,11 +62,14 @@ impl<E: Engine> Container<E> {
             shim: Mutex::new(None),
             live: Mutex::new(None),
             rested: Mutex::new(None),
+            last: Mutex::new(None),
         }
     }
 
     async fn known(&self) -> Result<Known> {
-        self.engine.find().await?.ok_or_else(|| {
+        let found = self.engine.find().await?;
+        self.last.lock().await.clone_from(&found);
+        found.ok_or_else(|| {
             let (kind, name) = (self.engine.kind(), self.engine.container());
             let remedy =
                 format!("create it, or set `image` in the service's {kind} table to have it created");
@@ -72,7 +77,18 @@ impl<E: Engine> Container<E> {
         })
     }
 
+    /// Also while the engine is away: what it said last.
+    async fn known_or_last(&self) -> Result<Known> {
+        match self.known().await {
+            Err(Error::Unavailable(report)) => {
+                self.last.lock().await.clone().ok_or(Error::Unavailable(report))
+            }
+            other => other,
+        }
+    }
+
     async fn start_now(&self) -> Result<Instance> {
+        self.engine.ready().await?;
         if let Some(recipe) = self.engine.recipe()
             && self.engine.find().await?.is_none()
         {
@@ -123,6 +139,7 @@ impl<E: Engine> Container<E> {
         if let Some(instance) = self.live.lock().await.take() {
             kill_members(&instance.handle.cgroup).await?;
         }
+        self.engine.ready().await?;
         let Some(known) = self.engine.find().await? else { return Ok(()) };
         if let Some(pid) = known.pid {
             match folder_of(pid, &known.id).and_then(|folder| State::read(&folder)) {
@@ -162,7 +179,7 @@ impl<E: Engine> Container<E> {
     async fn checkpoint_now(&self, dump: Dump<'_>) -> Result<Dumped> {
         let instance = self.live.lock().await.clone();
         let instance = instance.ok_or_else(|| Error::Unavailable(Report::new("the service does not run")))?;
-        let known = self.known().await?;
+        let known = self.known_or_last().await?;
         let folder = folder_of(instance.handle.pid, &known.id)?;
         let options = self.engine.dump_options(self.place.options.get())?;
         let images = dump.images.to_owned();
@@ -179,6 +196,7 @@ impl<E: Engine> Container<E> {
     }
 
     async fn restore_now(&self, from: RestoreFrom<'_>) -> Result<Instance> {
+        self.engine.ready().await?;
         let known = match self.rested_lately().await {
             Some(known) => known,
             None => self.settled(self.known().await?).await?,
@@ -220,7 +238,10 @@ impl<E: Engine> Container<E> {
     async fn folders_now(&self) -> Result<Folders> {
         let known = match self.rested_lately().await {
             Some(known) => Some(known),
-            None => self.engine.find().await?,
+            None => match self.known_or_last().await {
+                Err(Error::Refused(_)) => None,
+                known => Some(known?),
+            },
         };
         let Some(known) = known else { return Ok(Folders::default()) };
         let volumes = known.mounts.iter().filter(|m| m.volume.is_some()).map(|m| m.source.clone());

@@ -56,14 +56,18 @@ struct Docker {
 }
 
 impl Docker {
-    /// Waits for the daemon if it is away.
     async fn client(&self) -> Result<bollard::Docker> {
+        let client = self.client.get_or_try_init(|| self.connect()).await;
+        client.cloned().map_err(|e| self.failed("reach docker", &e))
+    }
+
+    async fn await_daemon(&self) -> Result<()> {
         let begun = Clock::now();
         let mut told = false;
         loop {
             let error = match self.client.get_or_try_init(|| self.connect()).await {
                 Ok(client) => match client.ping().await {
-                    Ok(_) => return Ok(client.clone()),
+                    Ok(_) => return Ok(()),
                     Err(error) => error,
                 },
                 Err(error) => error,
@@ -221,6 +225,10 @@ impl Engine for Docker {
 
     fn recipe(&self) -> Option<&Recipe> {
         self.spec.recipe.as_ref()
+    }
+
+    fn ready(&self) -> Effect<'_, ()> {
+        Box::pin(self.await_daemon())
     }
 
     fn find(&self) -> Effect<'_, Option<Known>> {

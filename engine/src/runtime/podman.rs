@@ -204,6 +204,11 @@ impl Engine for Podman {
         self.spec.recipe.as_ref()
     }
 
+    /// It has no daemon.
+    fn ready(&self) -> Effect<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     fn find(&self) -> Effect<'_, Option<Known>> {
         Box::pin(self.find_now())
     }

@@ -41,6 +41,9 @@ pub(in crate::runtime) trait Engine: Send + Sync + std::fmt::Debug + 'static {
     /// How it is created if it is missing.
     fn recipe(&self) -> Option<&Recipe>;
 
+    /// Waits for the engine if it is away for a moment.
+    fn ready(&self) -> Effect<'_, ()>;
+
     /// What the engine knows of the container; `None` if there is none.
     fn find(&self) -> Effect<'_, Option<Known>>;
 
