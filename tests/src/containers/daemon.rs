@@ -1,21 +1,26 @@
 //! A docker daemon of one test's own, to be stopped and started again. Dropped, it ends, and what it ran with it.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use super::{Containers, Engine};
+use super::Containers;
+use crate::network::Network;
 use crate::wait::{LIMIT, wait_until};
 
-/// It has no network: its containers share that of the tests.
+/// It stands in a network namespace of its own, without a bridge: its containers are to share that of the host, which it is.
 #[derive(Debug)]
 pub struct Daemon<'a> {
     beside: &'a Containers,
     root: TempDir,
+    network: &'static Network,
+    /// Keeps the network while the daemon is away.
+    holder: Child,
     child: Option<Child>,
 }
 
@@ -33,7 +38,14 @@ impl<'a> Daemon<'a> {
             "cgroup-parent": format!("/supervisor-test-{}", std::process::id()),
         });
         fs::write(folder("daemon.json"), config.to_string()).expect("written");
-        let mut daemon = Self { beside, root, child: None };
+        let mut holder = Command::new("unshare");
+        holder.args(["--net", "sh", "-c", "ip link set lo up && echo up && exec sleep infinity"]);
+        let mut holder = holder.stdout(Stdio::piped()).spawn().expect("unshare can be run");
+        let mut word = [0; 3];
+        holder.stdout.as_mut().expect("a pipe").read_exact(&mut word).expect("a network of its own");
+        // A node keeps it for as long as it likes; there is one for each test.
+        let network = Box::leak(Box::new(Network::at(format!("/proc/{}/ns/net", holder.id()).into())));
+        let mut daemon = Self { beside, root, network, holder, child: None };
         daemon.begin();
         daemon
     }
@@ -41,9 +53,13 @@ impl<'a> Daemon<'a> {
     /// It, to be asked for containers.
     #[must_use]
     pub fn containers(&self) -> Containers {
-        let containers = Containers { place: self.socket(), ..self.beside.clone() };
+        let containers = self.asked();
         containers.import_once();
         containers
+    }
+
+    fn asked(&self) -> Containers {
+        Containers { place: self.socket(), network: self.network, ..self.beside.clone() }
     }
 
     /// Starts it again.
@@ -51,12 +67,12 @@ impl<'a> Daemon<'a> {
         let tools = self.beside.place().with_file_name("bin");
         let path = std::env::var("PATH").unwrap_or_default();
         let log = fs::File::create(self.root.path().join("log")).expect("a log");
-        let mut command = self.beside.network().command("dockerd");
+        let mut command = self.network.command("dockerd");
         command.arg("--config-file").arg(self.root.path().join("daemon.json"));
         command.env("PATH", format!("{}:{path}", tools.display())).stdin(Stdio::null());
         command.stdout(log.try_clone().expect("shared")).stderr(log);
         self.child = Some(command.spawn().expect("dockerd can be run"));
-        let asked = Containers { place: self.socket(), ..self.beside.clone() };
+        let asked = self.asked();
         wait_until(LIMIT, "docker answers", || asked.cli(&["ps"]).status.success());
     }
 
@@ -66,6 +82,17 @@ impl<'a> Daemon<'a> {
         kill(Pid::from_raw(i32::try_from(child.id()).expect("pids are small")), Signal::SIGTERM)
             .expect("our own child");
         let _ = child.wait();
+    }
+
+    /// What an ended daemon leaves mounted in its folders.
+    fn unmount(&self) {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let targets: Vec<&str> = mounts.lines().filter_map(|line| line.split(' ').nth(4)).collect();
+        for target in
+            targets.into_iter().rev().filter(|target| Path::new(target).starts_with(self.root.path()))
+        {
+            let _ = nix::mount::umount2(target, nix::mount::MntFlags::MNT_DETACH);
+        }
     }
 
     fn socket(&self) -> PathBuf {
@@ -82,12 +109,15 @@ impl Drop for Daemon<'_> {
         if self.child.is_none() {
             self.begin();
         }
-        let asked = Containers { engine: Engine::Docker, place: self.socket(), ..self.beside.clone() };
+        let asked = self.asked();
         let all = asked.cli(&["ps", "--all", "--quiet"]);
         for id in String::from_utf8_lossy(&all.stdout).lines() {
             asked.remove(id);
         }
         self.end();
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+        self.unmount();
         let cgroup = format!("supervisor-test-{}", std::process::id());
         for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
             // Only where there is one, and by now it is empty.
