@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 /// The workload's place in the container.
-const PROGRAM: &str = "/memhog";
+pub(crate) const PROGRAM: &str = "/memhog";
 
 /// Copies a program and the libraries that it needs into a root folder.
 pub(crate) fn make_root(program: &Path, root: &Path) -> Result<()> {

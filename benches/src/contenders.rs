@@ -3,17 +3,21 @@
 //! A session is one running workload under one contender. Refuses to know how a peer does it: one file each.
 
 mod criu;
+pub(crate) mod engine;
 mod runc;
 mod supervisor;
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 use serde::Serialize;
 
+use engine::Engine;
+
 use crate::ground::{Ground, Load};
 use crate::namespace::Namespace;
+use crate::results::Figure;
 use crate::service::Service;
 
 /// One of those that are measured.
@@ -32,6 +36,14 @@ pub(crate) enum Contender {
     SupervisorProcess,
     /// We, running a container of runc.
     SupervisorRunc,
+    /// `docker checkpoint create`, `docker start --checkpoint`.
+    Docker,
+    /// `podman container checkpoint`, `podman container restore`.
+    Podman,
+    /// We, with a container of docker's.
+    SupervisorDocker,
+    /// We, with a container of podman's.
+    SupervisorPodman,
 }
 
 /// A running workload under one contender. Dropped, everything of it is gone.
@@ -83,13 +95,17 @@ pub(crate) struct Checkpoint {
 
 impl Contender {
     /// In the order of a round: each of ours between two peers.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Criu,
         Self::SupervisorProcess,
         Self::CriuCached,
         Self::Runc,
         Self::SupervisorRunc,
         Self::RuncCached,
+        Self::Docker,
+        Self::SupervisorDocker,
+        Self::Podman,
+        Self::SupervisorPodman,
     ];
 
     /// For people.
@@ -101,21 +117,55 @@ impl Contender {
             Self::RuncCached => "runc (kdat cached)",
             Self::SupervisorProcess => "supervisor (process)",
             Self::SupervisorRunc => "supervisor (runc)",
+            Self::Docker => "docker",
+            Self::Podman => "podman",
+            Self::SupervisorDocker => "supervisor (docker)",
+            Self::SupervisorPodman => "supervisor (podman)",
         }
     }
 
     /// With whom it is compared.
     pub(crate) const fn peers(self) -> &'static [Self] {
         match self {
-            Self::Criu | Self::CriuCached | Self::Runc | Self::RuncCached => &[],
+            Self::Criu | Self::CriuCached | Self::Runc | Self::RuncCached | Self::Docker | Self::Podman => {
+                &[]
+            }
             Self::SupervisorProcess => &[Self::Criu, Self::CriuCached],
             Self::SupervisorRunc => &[Self::Runc, Self::RuncCached],
+            Self::SupervisorDocker => &[Self::Docker],
+            Self::SupervisorPodman => &[Self::Podman],
+        }
+    }
+
+    /// What of ours may cost how much, compared with this peer at this size.
+    pub(crate) fn promised(self, mebibytes: u64, bare: f64) -> Vec<(Figure, f64)> {
+        let engines = |small: f64, large: f64| {
+            let limit = if mebibytes <= 118 { small } else { large };
+            vec![(Figure::PauseMs, limit), (Figure::RestoreMs, limit)]
+        };
+        match self {
+            Self::Docker if (119..1024).contains(&mebibytes) => engines(1.0, 1.0 / 3.0),
+            Self::Docker => engines(1.0 / 3.0, 1.0 / 8.0),
+            Self::Podman => engines(0.5, 1.0),
+            _ => vec![(Figure::PauseMs, bare), (Figure::MttrMs, bare)],
+        }
+    }
+
+    /// The engine of its containers.
+    fn engine(self) -> Option<Option<Engine>> {
+        match self {
+            Self::Docker | Self::SupervisorDocker => Some(Engine::docker()),
+            Self::Podman | Self::SupervisorPodman => Some(Engine::podman()),
+            _ => None,
         }
     }
 
     /// Why it cannot be measured here, if so.
     pub(crate) fn lacks(self, ground: &Ground) -> Option<&'static str> {
         let runc = matches!(self, Self::Runc | Self::RuncCached | Self::SupervisorRunc);
+        if self.engine() == Some(None) {
+            return Some("it is not set up: run `cargo xtask bench`");
+        }
         let cached = matches!(self, Self::CriuCached | Self::RuncCached);
         if runc && ground.runc.is_none() {
             return Some("runc is not installed");
@@ -130,13 +180,21 @@ impl Contender {
             Self::Runc | Self::RuncCached => runc::start(ground, self.namespace(ground), load),
             Self::SupervisorProcess => supervisor::start(ground, supervisor::Runtime::Process, load),
             Self::SupervisorRunc => supervisor::start(ground, supervisor::Runtime::Runc, load),
+            Self::Docker | Self::Podman => engine::start(ground, self.its_engine()?, load),
+            Self::SupervisorDocker | Self::SupervisorPodman => {
+                supervisor::start(ground, supervisor::Runtime::Engine(self.its_engine()?), load)
+            }
         }
+    }
+
+    fn its_engine(self) -> Result<Engine> {
+        self.engine().flatten().context("it is set up")
     }
 
     fn namespace(self, ground: &Ground) -> Option<&Namespace> {
         match self {
             Self::CriuCached | Self::RuncCached => ground.cached.as_ref(),
-            Self::Criu | Self::Runc | Self::SupervisorProcess | Self::SupervisorRunc => None,
+            _ => None,
         }
     }
 }

@@ -14,7 +14,7 @@ const QUICK_SIZES: [u64; 2] = [1, 56];
 const ROUNDS: usize = 5;
 const QUICK_ROUNDS: usize = 3;
 
-/// Measures checkpoint, pause, restore and recovery of bare criu, bare runc and the supervisor. Needs root.
+/// Measures checkpoint, pause, restore and recovery of criu, runc, docker and podman, and of the supervisor. Needs root.
 #[derive(Debug, Parser)]
 #[command(name = "bench", version)]
 pub(crate) struct Options {
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_refused() {
-        for line in ["--sizes 0", "--sizes 1;2", "--rounds 0", "--only docker", "--compression gzip"] {
+        for line in ["--sizes 0", "--sizes 1;2", "--rounds 0", "--only rkt", "--compression gzip"] {
             assert!(parse(line).is_err(), "{line}");
         }
     }

@@ -13,8 +13,6 @@ use crate::options::Options;
 use crate::results::{Failure, Figure, Results, Sample};
 use crate::statistics::Summary;
 
-/// Whose ratio has a limit.
-const PROMISED: [Figure; 2] = [Figure::PauseMs, Figure::MttrMs];
 const COMPARED: [Figure; 5] =
     [Figure::PauseMs, Figure::MttrMs, Figure::RestoreMs, Figure::ToMemoryMs, Figure::ToDiskMs];
 const ALL: [Figure; 7] = [
@@ -34,7 +32,7 @@ pub(crate) struct Report {
     pub(crate) rounds: usize,
     pub(crate) children: u32,
     pub(crate) compression: String,
-    /// What the promised ratios may be.
+    /// What the promised ratios may be, against bare criu and runc.
     pub(crate) limit: f64,
     pub(crate) rows: Vec<Row>,
     pub(crate) ratios: Vec<Ratio>,
@@ -144,9 +142,10 @@ fn ratios(results: &Results, rows: &[Row]) -> Vec<Ratio> {
 fn missed(ratios: &[Ratio], limit: f64) -> Vec<Missed> {
     let of = |ratio: &Ratio| {
         let (mebibytes, memory, ours, peer) = (ratio.mebibytes, ratio.memory, ratio.ours, ratio.peer);
-        let medians = PROMISED.map(|figure| (figure, ratio.figures.get(&figure).map(|s| s.median)));
-        let above = medians.into_iter().filter_map(move |(figure, median)| {
-            let median = median.filter(|median| *median > limit)?;
+        let promised = peer.promised(mebibytes, limit).into_iter();
+        let above = promised.filter_map(move |(figure, limit)| {
+            let median = ratio.figures.get(&figure)?.median;
+            (median > limit).then_some(median)?;
             Some(Missed { mebibytes, memory, ours, peer, figure, median })
         });
         above.collect::<Vec<_>>()

@@ -109,9 +109,11 @@ fn promises(report: &Report) -> Option<String> {
     let limit = report.limit;
     Some(match report.missed.len() {
         0 => {
-            format!("Our pause and MTTR are at most {limit} times those of the bare commands, at every size.")
+            format!(
+                "All promises were kept (pause and MTTR at most {limit} times those of the bare commands)."
+            )
         }
-        count => format!("{count} ratios of pause or MTTR are above {limit}; they are marked with `!`."),
+        count => format!("{count} ratios are above what is promised; they are marked with `!`."),
     })
 }
 

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
+use crate::containers::Containers;
 use crate::{command, prepare};
 
 /// Set-up, release binaries, then the measurements; `arguments` are theirs.
@@ -17,6 +18,20 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         return command::run(&mut help);
     }
     let prepared = prepare::release(&["supervisor", "memhog", "benches"])?;
-    let mut bench = Command::new(prepared.binaries.join("bench"));
+    let program = prepared.binaries.join("bench");
+    let mut bench = match Containers::start(&prepared.environment) {
+        Ok(containers) => {
+            // Where docker and podman are, so that all are measured in the same place.
+            let mut bench = containers.inside(&program);
+            containers.apply(&mut bench);
+            let done = command::run(prepared.environment.apply(bench.args(arguments)));
+            drop(containers);
+            return done;
+        }
+        Err(error) => {
+            println!("bench: without docker and podman: {error:#}");
+            Command::new(program)
+        }
+    };
     command::run(prepared.environment.apply(bench.args(arguments)))
 }

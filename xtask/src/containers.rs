@@ -60,6 +60,13 @@ impl Containers {
         Ok(containers)
     }
 
+    /// A program, to be run in their network namespace.
+    pub(crate) fn inside(&self, program: &std::path::Path) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.site.network().display())).arg("--").arg(program);
+        command
+    }
+
     /// Tells a command where they are.
     pub(crate) fn apply<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command

@@ -10,6 +10,7 @@ use engine::durable::Log;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::engine::Engine;
 use super::{Checkpoint, Session};
 use crate::ground::{Folders, Ground, Load};
 use crate::processes::{self, Watched, check_interrupted};
@@ -28,15 +29,19 @@ const GAVE_UP: [&str; 3] = ["gave-up", "start-failed", "commit-failed"];
 const RUNG_FAILED: &str = "rung-failed";
 
 /// What runs the workload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Runtime {
     /// A plain process.
     Process,
     /// A container.
     Runc,
+    /// A container that an engine keeps.
+    Engine(Engine),
 }
 
 struct Supervisor<'a> {
+    /// The engine's command line, for taking its container away.
+    engine: Option<Tool<'a>>,
     /// The command line, with the daemon's socket.
     tool: Tool<'a>,
     daemon: Option<Running>,
@@ -61,13 +66,17 @@ pub(super) fn start(ground: &Ground, runtime: Runtime, load: Load) -> Result<Box
     let folders = ground.folders()?;
     let service = Service::new()?;
     let config = folders.disk.join("bench.toml");
-    let text = configuration(ground, runtime, load, service, &folders)?;
+    let text = configuration(ground, &runtime, load, service, &folders)?;
+    let engine = match &runtime {
+        Runtime::Engine(engine) => Some(engine.tool(ground, &folders)?),
+        Runtime::Process | Runtime::Runc => None,
+    };
     std::fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
     let mut tool = ground.tool(&ground.supervisor, None, &folders)?;
     let daemon = tool.start("supervisor", ["--config".into(), config])?;
     tool.arguments = vec!["--socket".into(), folders.disk.join("run/api.sock").into()];
     let daemon = Some(daemon);
-    let mut session = Supervisor { tool, daemon, service, restoring: None, mark: 0, folders };
+    let mut session = Supervisor { engine, tool, daemon, service, restoring: None, mark: 0, folders };
     service.wait_until_up(|| session.check())?;
     session.wait_until_healthy()?;
     Ok(Box::new(session))
@@ -75,7 +84,7 @@ pub(super) fn start(ground: &Ground, runtime: Runtime, load: Load) -> Result<Box
 
 fn configuration(
     ground: &Ground,
-    runtime: Runtime,
+    runtime: &Runtime,
     load: Load,
     service: Service,
     folders: &Folders,
@@ -92,6 +101,19 @@ fn configuration(
             let program = ground.runc.as_ref().context("runc is not installed")?;
             bundle::make(program, &folder, &ground.root(), &arguments)?;
             format!("runc = {{ bundle = {folder:?} }}")
+        }
+        Runtime::Engine(engine) => {
+            let image = engine.image(ground, folders)?;
+            let (table, place) = match engine {
+                Engine::Docker(socket) => ("docker", format!("socket = {socket:?}")),
+                Engine::Podman(program) => ("podman", format!("program = {program:?}")),
+            };
+            let command: Vec<String> = std::iter::once(bundle::PROGRAM.to_owned()).chain(arguments).collect();
+            format!(
+                "{table} = {{ container = {:?}, image = {image:?}, command = {command:?}, \
+                 create_args = [\"--network\", \"host\"], {place} }}",
+                folders.mark
+            )
         }
     };
     Ok(format!(
@@ -187,6 +209,11 @@ impl Supervisor<'_> {
             .with_context(|| format!("no image {id} in {text}"))
     }
 
+    fn remove_container(&self) -> Result<()> {
+        let Some(engine) = &self.engine else { return Ok(()) };
+        engine.run("remove", ["rm", "--force", &self.folders.mark]).map(drop)
+    }
+
     /// What an abrupt end leaves: cgroups, which hold frozen processes perhaps, and the hot images.
     fn clear(&mut self) -> Result<()> {
         drop(self.restoring.take());
@@ -195,6 +222,7 @@ impl Supervisor<'_> {
         cgroups::thaw(&self.folders.mark);
         processes::end_descendants()?;
         cgroups::remove(&self.folders.mark);
+        self.remove_container()?;
         remove_hot(&self.folders.disk.join("state"))?;
         ended
     }
@@ -276,6 +304,7 @@ impl Session for Supervisor<'_> {
         if let Some(daemon) = self.daemon.take() {
             daemon.terminate()?;
         }
+        self.remove_container()?;
         match processes::wait_for_descendants()?.as_slice() {
             [] => Ok(()),
             left => bail!("the supervisor left processes {left:?} behind"),
