@@ -11,6 +11,7 @@ pub mod features;
 pub mod log;
 mod message;
 mod options;
+pub mod tar;
 mod worker;
 
 pub use connections::close_connections;

@@ -23,6 +23,9 @@ fn main() -> ExitCode {
     if let Some(code) = engine::shim::server::main(std::env::args()) {
         return code;
     }
+    if let Some(code) = engine::criu::tar::main(std::env::args_os()) {
+        return code;
+    }
     let cli = cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::message::{ExternalMount, InheritFd, Kind, Opts, Request, Response};
 use super::options::Options;
-use super::{Criu, breakpoints, log};
+use super::{Criu, breakpoints, log, tar};
 use crate::descriptor::watch;
 use crate::error::{Error, Report, Result};
 use crate::shim::client::Running;
@@ -79,6 +79,8 @@ pub struct Start<'a> {
     pub feature_cache: Option<&'a Path>,
     /// What a restored process gets in the place of something outside, by CRIU's name of that.
     pub inherited: Vec<(String, OwnedFd)>,
+    /// Our own program, to pack empty folders quickly while a container stands still.
+    pub packer: Option<&'a Path>,
     /// What is to be restored has pids up to this one, in the shim's namespace.
     pub pids_above: i32,
 }
@@ -96,6 +98,10 @@ impl Worker {
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
                 .map_err(|e| Error::Unavailable(Report::new("make a socket for CRIU").because(e)))?;
+        let path = match start.packer {
+            Some(packer) => format!("{}:{}", tar::folder(start.work, packer)?.display(), search_path()),
+            None => search_path(),
+        };
         let program = Program {
             argv: vec![
                 criu.program().display().to_string(),
@@ -104,7 +110,7 @@ impl Worker {
                 "swrk".to_owned(),
                 SOCKET.to_string(),
             ],
-            env: vec![("PATH".to_owned(), search_path())],
+            env: vec![("PATH".to_owned(), path)],
             cwd: Some("/".into()),
             cgroups: start.cgroups,
             stderr: Output::File(start.work.join("stderr.log")),

@@ -146,6 +146,7 @@ impl Process {
             own_mounts: false,
             feature_cache: self.feature_cache(),
             inherited: Vec::new(),
+            packer: None,
             pids_above: 0,
         };
         let worker = Worker::start(&self.place.criu, shim, start).await?;
@@ -177,6 +178,7 @@ impl Process {
             own_mounts: false,
             feature_cache: self.feature_cache(),
             inherited: self.new_pipes(&shim, &left.pipes).await?,
+            packer: None,
             pids_above: left.last_pid,
         };
         let worker = Worker::start(&self.place.criu, &shim, start).await?;

@@ -33,6 +33,7 @@ pub(in crate::runtime) async fn container(
         own_mounts: true,
         feature_cache: place.criu.feature_cache(),
         inherited: Vec::new(),
+        packer: Some(&place.program),
         pids_above: 0,
     };
     let worker = Worker::start(&place.criu, shim, start).await?;
