@@ -328,3 +328,49 @@ fn remove(folder: &Path) -> Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inspected(state: serde_json::Value) -> ContainerInspectResponse {
+        serde_json::from_value(serde_json::json!({
+            "Id": "a791", "Image": "sha256:f0af", "State": state, "HostnamePath": "/d/containers/a791/hostname",
+            "HostConfig": { "RestartPolicy": { "Name": "unless-stopped" } }, "Config": { "Tty": true },
+            "GraphDriver": { "Name": "overlay2", "Data": { "UpperDir": "/d/overlay2/x/diff" } },
+            "Mounts": [
+                { "Type": "volume", "Name": "vol", "Source": "/d/volumes/vol/_data", "Destination": "/data" },
+                { "Type": "bind", "Source": "/srv/here", "Destination": "/there" },
+            ],
+        }))
+        .expect("what docker 20.10 says")
+    }
+
+    #[test]
+    fn what_docker_says_is_understood() {
+        let running = known(inspected(serde_json::json!({ "Running": true, "Pid": 77 })));
+        assert_eq!((running.pid, running.at_rest, running.tty), (Some(77), false, true));
+        let ended = serde_json::json!({ "Running": false, "Pid": 0, "ExitCode": 137, "OOMKilled": true });
+        let ended = known(inspected(ended));
+        assert_eq!((ended.pid, ended.at_rest, ended.exit_code), (None, true, 137));
+        assert!(ended.out_of_memory && ended.folder.ends_with("containers/a791"));
+        assert_eq!(ended.changes, Some("/d/overlay2/x/diff".into()));
+        let volumes: Vec<_> = ended.mounts.iter().map(|mount| mount.volume.as_deref()).collect();
+        assert_eq!(volumes, [Some("vol"), None]);
+        assert_eq!(ended.restart_policy, "unless-stopped");
+    }
+
+    #[test]
+    fn links_lead_to_the_image_from_wherever_they_are_unpacked() {
+        let (images, folder) =
+            (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        durable::atomic_write_volatile(&images.path().join("pages-1.img"), b"pages", 0o600).expect("written");
+        link(images.path(), folder.path()).expect("linked");
+        let target = std::fs::read_link(folder.path().join("pages-1.img")).expect("a link");
+        assert!(target.is_relative(), "an absolute one would be looked for inside the container: {target:?}");
+        let deep = folder.path().join("deeper/still");
+        durable::create_dir_all(&deep).expect("made");
+        std::os::unix::fs::symlink(&target, deep.join("pages-1.img")).expect("as it is unpacked");
+        assert_eq!(std::fs::read(deep.join("pages-1.img")).expect("it leads there"), b"pages");
+    }
+}

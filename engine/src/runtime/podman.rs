@@ -3,13 +3,14 @@
 //! podman restores from the folder `checkpoint` in the container's own; a symbolic link to our image stands there while it does.
 //! What podman itself would have noted beside a checkpoint, the addresses and the contents of `/dev/shm`, is noted with ours.
 
+mod inspected;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use inspected::Inspected;
 
-use super::container::{Container, Engine, Known, Mounted};
+use super::container::{Container, Engine, Known};
 use super::{Effect, Place, Recipe, RestoreFrom, Runtime};
 use crate::checkpoint::WhileFrozen;
 use crate::criu::{Options, Tcp, close_connections};
@@ -49,84 +50,6 @@ struct Podman {
     spec: Spec,
 }
 
-/// `podman container inspect`, as far as we need it.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Inspected {
-    id: String,
-    image: String,
-    state: State,
-    #[serde(default)]
-    mounts: Vec<Mount>,
-    graph_driver: Option<GraphDriver>,
-    static_dir: PathBuf,
-    host_config: HostConfig,
-    config: Config,
-    network_settings: Option<NetworkSettings>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct State {
-    status: String,
-    pid: i32,
-    exit_code: i32,
-    #[serde(rename = "OOMKilled", default)]
-    out_of_memory: bool,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Mount {
-    #[serde(rename = "Type")]
-    kind: String,
-    name: Option<String>,
-    source: PathBuf,
-    destination: PathBuf,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct GraphDriver {
-    data: std::collections::BTreeMap<String, String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct HostConfig {
-    restart_policy: Option<RestartPolicy>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct RestartPolicy {
-    name: String,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Config {
-    tty: bool,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct NetworkSettings {
-    #[serde(default)]
-    networks: std::collections::BTreeMap<String, Network>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Network {
-    #[serde(rename = "IPAddress")]
-    address: String,
-    #[serde(rename = "IPPrefixLen")]
-    prefix: u8,
-    gateway: String,
-    mac_address: String,
-}
-
 impl Podman {
     async fn podman(&self, arguments: &[&str], limit: Duration) -> Result<Output> {
         let mut argv = vec![self.spec.program.display().to_string()];
@@ -160,7 +83,7 @@ impl Podman {
         }
         let mut found: Vec<Inspected> = serde_json::from_str(&output.stdout)
             .map_err(|e| Error::Internal(Report::new("read what podman says of a container").because(e)))?;
-        Ok(found.pop().map(known))
+        Ok(found.pop().map(Known::from))
     }
 
     async fn create_now(&self, recipe: &Recipe) -> Result<()> {
@@ -264,44 +187,6 @@ impl Podman {
     }
 }
 
-fn known(found: Inspected) -> Known {
-    let mounted = |mount: Mount| Mounted {
-        volume: mount.name.filter(|_| mount.kind == "volume"),
-        source: mount.source,
-        destination: mount.destination,
-    };
-    let changes = found.graph_driver.and_then(|driver| driver.data.get("UpperDir").map(PathBuf::from));
-    let networks = found.network_settings.map(|settings| settings.networks).unwrap_or_default();
-    Known {
-        id: found.id,
-        image: found.image,
-        pid: Some(found.state.pid).filter(|pid| *pid > 0 && found.state.status == "running"),
-        at_rest: matches!(found.state.status.as_str(), "created" | "configured" | "exited"),
-        exit_code: found.state.exit_code,
-        out_of_memory: found.state.out_of_memory,
-        changes,
-        mounts: found.mounts.into_iter().map(mounted).collect(),
-        restart_policy: found.host_config.restart_policy.map(|policy| policy.name).unwrap_or_default(),
-        tty: found.config.tty,
-        folder: found.static_dir,
-        network: addresses(&networks),
-    }
-}
-
-/// The addresses in the notation that podman reads at a restore; it knows a container's interfaces by their order.
-fn addresses(networks: &std::collections::BTreeMap<String, Network>) -> Value {
-    let status = |(number, (name, network)): (usize, (&String, &Network))| {
-        let subnet = json!({
-            "ipnet": format!("{}/{}", network.address, network.prefix),
-            "gateway": network.gateway,
-        });
-        let interface = json!({ "subnets": [subnet], "mac_address": network.mac_address });
-        (name.clone(), json!({ "interfaces": { format!("eth{number}"): interface } }))
-    };
-    let known = networks.iter().filter(|(_, network)| !network.address.is_empty());
-    known.enumerate().map(status).collect::<serde_json::Map<_, _>>().into()
-}
-
 /// Packs a folder as podman does it, with the same program.
 fn pack(folder: &Path, tar: &Path) -> Result<()> {
     let argv = ["tar", "--create", "--sparse", "--xattrs", "--numeric-owner", "--file"].map(str::to_owned);
@@ -347,4 +232,24 @@ fn clear(folder: &Path) -> Result<()> {
             .map_err(|e| Error::Unavailable(Report::new(format!("remove {}", path.display())).because(e)))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_restore_needs_is_placed_and_taken_away() {
+        let (images, folder) =
+            (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        durable::atomic_write_volatile(&images.path().join(NETWORK), b"{}", 0o600).expect("written");
+        durable::create_dir(&folder.path().join(CHECKPOINT)).expect("somebody's own checkpoint");
+        clear(folder.path()).expect("cleared");
+        place(images.path(), folder.path()).expect("placed");
+        let there = |name: &str| folder.path().join(name).exists();
+        assert!(there(CHECKPOINT) && there(NETWORK) && !there(SHARED_MEMORY));
+        clear(folder.path()).expect("cleared");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("it is there").count(), 0);
+        assert!(images.path().join(NETWORK).exists(), "the image is untouched");
+    }
 }
