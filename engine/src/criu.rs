@@ -11,12 +11,13 @@ pub mod features;
 pub mod log;
 mod message;
 mod options;
+mod stats;
 pub mod tar;
 mod worker;
 
 pub use connections::close_connections;
 pub use options::{Network, Options, SharedOptions, Tcp};
-pub use worker::{DumpTarget, Start, Worker, left_code_in};
+pub use worker::{AboutToStop, DumpTarget, Start, Worker, left_code_in};
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::message::{ExternalMount, InheritFd, Kind, Opts, Request, Response};
 use super::options::Options;
-use super::{Criu, breakpoints, log, tar};
+use super::{Criu, breakpoints, log, stats, tar};
 use crate::descriptor::watch;
 use crate::error::{Error, Report, Result};
 use crate::shim::client::Running;
@@ -52,6 +52,9 @@ pub struct DumpTarget {
     /// Whether its network namespace is dumped without its devices: somebody else furnishes it at the restore.
     pub empty_network: bool,
 }
+
+/// Called once, before the first task is stopped; an error ends the dump.
+pub type AboutToStop<'a> = &'a mut (dyn FnMut() -> Result<()> + Send);
 
 /// A CRIU that has started and waits for its request.
 #[derive(Debug)]
@@ -136,14 +139,15 @@ impl Worker {
     }
 
     /// Dumps a tree and leaves it running, or, if `stay_dead`, ends it. `about_to_stop` is called just before CRIU stops the first
-    /// task. The worker is still ending when this returns: [`Worker::end`] waits for that, when the service runs again.
+    /// task. Without it CRIU asks nobody anything meanwhile: each question would be part of the pause, and a long part on a busy host.
+    /// The worker is still ending when this returns: [`Worker::end`] waits for that, when the service runs again.
     pub async fn dump(
         &mut self,
         target: &DumpTarget,
         options: &Options,
         stay_dead: bool,
         limit: Duration,
-        about_to_stop: &mut (dyn FnMut() -> Result<()> + Send),
+        about_to_stop: Option<AboutToStop<'_>>,
     ) -> Result<()> {
         // Not having them is no reason not to dump.
         let _ready = (&mut self.breakpoints).await;
@@ -153,7 +157,7 @@ impl Worker {
             images_dir: Some(IMAGES.to_owned()),
             leave_running: Some(!stay_dead),
             log_file: Some("dump.log".to_owned()),
-            notify_scripts: Some(true),
+            notify_scripts: Some(about_to_stop.is_some()),
             root: target.root.as_ref().map(|r| r.display().to_string()),
             ext_mnt: external_mounts(target),
             external: options.external.iter().chain(&target.external).cloned().collect(),
@@ -167,7 +171,11 @@ impl Worker {
             ..options.common()
         };
         let log = self.log.join("dump.log");
-        let mut on_script = |script: &str| if script == "pre-dump" { about_to_stop() } else { Ok(()) };
+        let mut about_to_stop = about_to_stop;
+        let mut on_script = |script: &str| match &mut about_to_stop {
+            Some(about_to_stop) if script == "pre-dump" => about_to_stop(),
+            _ => Ok(()),
+        };
         let answer = self.converse(Kind::Dump, opts, limit, &log, &mut on_script).await?;
         succeed(&answer, "checkpoint", &log)
     }
@@ -273,6 +281,11 @@ impl Worker {
         }
         Response::decode(&bytes[..length])
             .map_err(|e| Error::Internal(Report::new("read CRIU's answer").because(e)))
+    }
+
+    /// How long the service stood still for the dump, by CRIU's own clock. Known once the worker has ended.
+    pub fn pause(&self) -> Option<Duration> {
+        stats::pause(&self.log)
     }
 
     /// Waits for the worker to be gone.
