@@ -16,8 +16,8 @@ pub mod tar;
 mod worker;
 
 pub use connections::close_connections;
-pub use options::{Network, Options, SharedOptions, Tcp};
-pub use worker::{AboutToStop, DumpTarget, Start, Worker, left_code_in};
+pub use options::{Afterwards, Network, Options, SharedOptions, Tcp};
+pub use worker::{DumpTarget, DuringDump, Start, Worker, left_code_in};
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -131,7 +131,7 @@ trial = false
 timeout = "2m"
 [service.{NAME}.probe.health]
 http = {{ url = "http://{address}/health" }}
-interval = "500ms"
+interval = "2s"
 start_period = "1m"
 [service.{NAME}.restart]
 ladder = ["restore-latest"]
@@ -224,6 +224,8 @@ impl Supervisor<'_> {
         let at = humantime::parse_rfc3339(&durable.at).context("read an event's time")?;
         // The event's time has milliseconds only; it cannot have been before the image was hot.
         let to_disk = at.duration_since(clock).unwrap_or_default().max(to_memory);
+        // Until then a recovery would take the image before it.
+        self.wait_for(|event| event.kind == "image-judged" && event.image.as_deref() == Some(id.as_str()))?;
         let image = self.image_size(&id)?;
         Ok(Checkpoint { to_memory, pause, to_disk, pause_to_disk: pause, image, counter })
     }
