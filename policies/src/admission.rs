@@ -23,10 +23,14 @@ pub enum Request {
     Stop,
     /// Start.
     Start,
+    /// Put it into an image and end it.
+    Suspend,
+    /// Bring it back from there.
+    Resume,
     /// Hold the policies.
     Pause,
     /// Go on.
-    Resume,
+    Unpause,
     /// Forget the service and its images.
     Remove,
 }
@@ -53,6 +57,13 @@ pub enum Denial {
     /// It needs a service that is not just being changed.
     Busy {
         /// What it is doing.
+        state: StateName,
+    },
+    /// It is suspended: what is asked for would lose that state without a word.
+    Suspended,
+    /// It is not suspended.
+    NotSuspended {
+        /// What it is instead.
         state: StateName,
     },
     /// One is being taken just now.
@@ -110,8 +121,10 @@ pub fn judge(
         Request::Restore { image } => restore(state, image.as_ref(), wanted),
         Request::Stop => stop(state),
         Request::Start => start(state),
+        Request::Suspend => suspend(state, status),
+        Request::Resume => resume(state),
         Request::Pause => already(status.paused),
-        Request::Resume => already(!status.paused),
+        Request::Unpause => already(!status.paused),
         Request::Remove => remove(state),
     }
 }
@@ -121,9 +134,13 @@ const fn fenced(request: &Request) -> Admission {
     match request {
         Request::Stop => Admission::AlreadySo,
         Request::Remove => Admission::Accept,
-        Request::Checkpoint | Request::Restore { .. } | Request::Start | Request::Pause | Request::Resume => {
-            Admission::Deny(Denial::Fenced)
-        }
+        Request::Checkpoint
+        | Request::Restore { .. }
+        | Request::Start
+        | Request::Suspend
+        | Request::Resume
+        | Request::Pause
+        | Request::Unpause => Admission::Deny(Denial::Fenced),
     }
 }
 
@@ -133,10 +150,15 @@ fn restore(
     wanted: impl FnOnce(Option<&ImageId>) -> Wanted,
 ) -> Admission {
     match state {
-        StateName::Stopped | StateName::Running | StateName::Failed | StateName::Held => {}
+        StateName::Stopped
+        | StateName::Running
+        | StateName::Failed
+        | StateName::Held
+        | StateName::Suspended => {}
         StateName::Starting
         | StateName::Recovering
         | StateName::Stopping
+        | StateName::Suspending
         | StateName::ShuttingDown
         | StateName::Idle => return Admission::Deny(Denial::Busy { state }),
     }
@@ -159,8 +181,43 @@ const fn stop(state: StateName) -> Admission {
         | StateName::Running
         | StateName::Recovering
         | StateName::Held
+        | StateName::Suspended
         | StateName::Failed => Admission::Accept,
+        StateName::Suspending => Admission::Deny(Denial::Busy { state }),
         StateName::ShuttingDown | StateName::Idle => Admission::Deny(Denial::ShuttingDown),
+    }
+}
+
+const fn suspend(state: StateName, status: &Status) -> Admission {
+    match state {
+        StateName::Suspended => Admission::AlreadySo,
+        StateName::Running if status.checkpointing.is_some() => Admission::Deny(Denial::CheckpointInFlight),
+        StateName::Running => Admission::Accept,
+        StateName::Stopped
+        | StateName::Starting
+        | StateName::Recovering
+        | StateName::Held
+        | StateName::Stopping
+        | StateName::Suspending
+        | StateName::Failed
+        | StateName::ShuttingDown
+        | StateName::Idle => Admission::Deny(Denial::NotRunning { state }),
+    }
+}
+
+const fn resume(state: StateName) -> Admission {
+    match state {
+        StateName::Suspended => Admission::Accept,
+        StateName::Running => Admission::AlreadySo,
+        StateName::Stopped
+        | StateName::Starting
+        | StateName::Recovering
+        | StateName::Held
+        | StateName::Stopping
+        | StateName::Suspending
+        | StateName::Failed
+        | StateName::ShuttingDown
+        | StateName::Idle => Admission::Deny(Denial::NotSuspended { state }),
     }
 }
 
@@ -169,6 +226,8 @@ const fn start(state: StateName) -> Admission {
         StateName::Starting | StateName::Running | StateName::Recovering => Admission::AlreadySo,
         // While stopping: it is started when that is over.
         StateName::Stopped | StateName::Stopping | StateName::Held | StateName::Failed => Admission::Accept,
+        StateName::Suspended => Admission::Deny(Denial::Suspended),
+        StateName::Suspending => Admission::Deny(Denial::Busy { state }),
         StateName::ShuttingDown | StateName::Idle => Admission::Deny(Denial::ShuttingDown),
     }
 }
@@ -180,6 +239,8 @@ const fn remove(state: StateName) -> Admission {
         | StateName::Running
         | StateName::Recovering
         | StateName::Held
+        | StateName::Suspending
+        | StateName::Suspended
         | StateName::Stopping => Admission::Deny(Denial::StillRunning),
         StateName::ShuttingDown | StateName::Idle => Admission::Deny(Denial::ShuttingDown),
     }
@@ -194,6 +255,10 @@ impl fmt::Display for Denial {
         match self {
             Self::NotRunning { state } => write!(f, "the service must be running, it is {state}"),
             Self::Busy { state } => write!(f, "the service is {state}; try again when that is over"),
+            Self::Suspended => {
+                write!(f, "the service is suspended: resume it, or stop it first to give that state up")
+            }
+            Self::NotSuspended { state } => write!(f, "the service must be suspended, it is {state}"),
             Self::CheckpointInFlight => write!(f, "a checkpoint is being taken just now"),
             Self::NoImage => write!(f, "there is no image that may be restored"),
             Self::UnknownImage(image) => write!(f, "there is no image {image}"),

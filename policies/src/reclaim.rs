@@ -23,6 +23,10 @@ pub enum Intent {
     Stopping,
     /// It was stopped, or done.
     Stopped,
+    /// It was to be put into an image and ended. The image is durable before it ends.
+    Suspending,
+    /// It was in an image and did not run.
+    Suspended,
     /// It was given up.
     Failed,
 }
@@ -35,6 +39,8 @@ words!(Intent {
     Recovering = "recovering",
     Stopping = "stopping",
     Stopped = "stopped",
+    Suspending = "suspending",
+    Suspended = "suspended",
     Failed = "failed",
 });
 
@@ -72,6 +78,8 @@ pub enum Then {
     StartFresh,
     /// Leave it.
     StayStopped,
+    /// Leave it in its image (event `FoundSuspended`), if that exists; else bring its state back.
+    StaySuspended,
 }
 
 words!(Then {
@@ -79,6 +87,7 @@ words!(Then {
     Recover = "recover",
     StartFresh = "start-fresh",
     StayStopped = "stay-stopped",
+    StaySuspended = "stay-suspended",
 });
 
 /// What to do with a service after our own restart.
@@ -97,6 +106,8 @@ pub struct Plan {
 pub const fn plan(intent: Intent, found: Found, policy: RestartPolicy) -> Plan {
     match intent {
         Intent::Stopping | Intent::Stopped | Intent::Failed => end(found),
+        Intent::Suspended => Plan { then: Then::StaySuspended, ..end(found) },
+        Intent::Suspending => take_back(found, Then::StaySuspended),
         Intent::Running | Intent::Checkpointing => take_back(found, back(policy)),
         Intent::Starting => take_back(found, Then::StartFresh),
         Intent::Restoring => match found {
@@ -155,6 +166,11 @@ mod tests {
         (
             Intent::Stopped,
             ["K stay-stopped", "TK stay-stopped", "K stay-stopped", "stay-stopped", "stay-stopped"],
+        ),
+        (Intent::Suspending, ["adopt", "T adopt", "K stay-suspended", "stay-suspended", "stay-suspended"]),
+        (
+            Intent::Suspended,
+            ["K stay-suspended", "TK stay-suspended", "K stay-suspended", "stay-suspended", "stay-suspended"],
         ),
         (
             Intent::Failed,

@@ -34,6 +34,7 @@ mod running;
 mod shutdown;
 mod starting;
 mod stopping;
+mod suspending;
 mod told;
 mod words;
 
@@ -55,7 +56,8 @@ use self::recovering::{Phase, Recovery};
 use self::running::Running;
 use self::shutdown::ShuttingDown;
 use self::starting::Starting;
-use self::stopping::Stopping;
+use self::stopping::{Stopping, Then};
+use self::suspending::Suspending;
 
 /// The life of one service. Create it, tell it what the store lists (`ImagesListed`), then how the service was
 /// found (`StartRequested`, `Adopted` or `FoundDead`; nothing if it is to stay stopped).
@@ -95,6 +97,10 @@ enum State {
         detected_at: Instant,
     },
     Stopping(Stopping),
+    /// A checkpoint that ends it is in flight.
+    Suspending(Suspending),
+    /// Its state is in this image.
+    Suspended(ImageId),
     Failed(GaveUp),
     ShuttingDown(ShuttingDown),
     Idle(Option<Attempt>),
@@ -135,7 +141,12 @@ impl Service {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let state = match &self.state {
-            State::Stopped | State::Held { .. } | State::Failed(_) | State::Idle(_) => None,
+            State::Stopped
+            | State::Held { .. }
+            | State::Suspending(_)
+            | State::Suspended(_)
+            | State::Failed(_)
+            | State::Idle(_) => None,
             State::Starting(starting) => Some(starting.deadline),
             State::Running(running) => self.running_deadline(running),
             State::Recovering(recovery) => recovery.phase.deadline(),
@@ -204,7 +215,11 @@ impl Service {
             State::Running(_) => StateName::Running,
             State::Recovering(_) => StateName::Recovering,
             State::Held { .. } => StateName::Held,
+            State::Stopping(Stopping { then: Then::Suspend(_), .. }) | State::Suspending(_) => {
+                StateName::Suspending
+            }
             State::Stopping(_) => StateName::Stopping,
+            State::Suspended(_) => StateName::Suspended,
             State::Failed(_) => StateName::Failed,
             State::ShuttingDown(_) => StateName::ShuttingDown,
             State::Idle(_) => StateName::Idle,
@@ -216,12 +231,14 @@ impl Service {
             State::Running(running) => Some(running.run),
             State::Recovering(Recovery { phase: Phase::Judging(judging), .. }) => Some(judging.run),
             State::Stopping(stopping) => stopping.run(),
+            State::Suspending(suspending) => Some(suspending.run()),
             State::ShuttingDown(shutting_down) => shutting_down.run,
             State::Idle(run) => *run,
             State::Stopped
             | State::Starting(_)
             | State::Recovering(_)
             | State::Held { .. }
+            | State::Suspended(_)
             | State::Failed(_) => None,
         }
     }
@@ -260,13 +277,16 @@ impl Service {
             }
             Event::Adopted => self.adopted(now),
             Event::FoundDead { exit } => self.found_dead(now, exit),
+            Event::FoundSuspended { image } => self.found_suspended(image),
             Event::DeadlineReached => {}
             Event::CheckpointRequested => self.requested(now, Request::Checkpoint),
             Event::RestoreRequested { image } => self.requested(now, Request::Restore { image }),
             Event::StopRequested => self.requested(now, Request::Stop),
             Event::StartRequested => self.requested(now, Request::Start),
-            Event::PauseRequested => self.requested(now, Request::Pause),
+            Event::SuspendRequested => self.requested(now, Request::Suspend),
             Event::ResumeRequested => self.requested(now, Request::Resume),
+            Event::PauseRequested => self.requested(now, Request::Pause),
+            Event::UnpauseRequested => self.requested(now, Request::Unpause),
             Event::SettingsChanged(settings) => self.settings_changed(now, *settings),
             Event::ShutdownRequested => self.shut_down(now),
         }
@@ -276,7 +296,12 @@ impl Service {
     fn tick(&mut self, now: Instant) {
         self.tick_dump(now);
         match &self.state {
-            State::Stopped | State::Held { .. } | State::Failed(_) | State::Idle(_) => {}
+            State::Stopped
+            | State::Held { .. }
+            | State::Suspending(_)
+            | State::Suspended(_)
+            | State::Failed(_)
+            | State::Idle(_) => {}
             State::Starting(_) => self.tick_starting(now),
             State::Running(_) => self.tick_running(now),
             State::Recovering(_) => self.tick_recovering(now),
@@ -296,24 +321,26 @@ impl Service {
             Request::Restore { image } => self.restore_asked_for(now, image),
             Request::Stop => self.stop_asked_for(now),
             Request::Start => self.start_asked_for(now),
+            Request::Suspend => self.suspend_asked_for(now),
+            Request::Resume => self.resume_asked_for(now),
             Request::Pause => {
                 self.paused = true;
                 self.tell(Notice::Paused);
             }
-            Request::Resume => self.resumed(now),
+            Request::Unpause => self.unpaused(now),
             Request::Remove => {}
         }
     }
 
-    fn resumed(&mut self, now: Instant) {
+    fn unpaused(&mut self, now: Instant) {
         self.paused = false;
-        self.tell(Notice::Resumed);
+        self.tell(Notice::Unpaused);
         match &mut self.state {
             State::Held { cause, detected_at } => {
                 let (cause, detected_at) = (cause.clone(), *detected_at);
                 self.respond(now, detected_at, cause);
             }
-            State::Running(_) => self.running_resumed(now),
+            State::Running(_) => self.running_unpaused(now),
             _ => {}
         }
     }

@@ -15,8 +15,10 @@ fn requests() -> Vec<Request> {
         Request::Restore { image: None },
         Request::Stop,
         Request::Start,
-        Request::Pause,
+        Request::Suspend,
         Request::Resume,
+        Request::Pause,
+        Request::Unpause,
         Request::Remove,
     ]
 }
@@ -31,17 +33,19 @@ fn show(admission: &Admission) -> &'static str {
 
 #[test]
 fn every_request_in_every_state() {
-    // checkpoint, restore, stop, start, pause, resume, remove
-    let table: &[(StateName, [&str; 7])] = &[
-        (StateName::Stopped, ["no", "yes", "so", "yes", "yes", "so", "yes"]),
-        (StateName::Starting, ["no", "no", "yes", "so", "yes", "so", "no"]),
-        (StateName::Running, ["yes", "yes", "yes", "so", "yes", "so", "no"]),
-        (StateName::Recovering, ["no", "no", "yes", "so", "yes", "so", "no"]),
-        (StateName::Held, ["no", "yes", "yes", "yes", "yes", "so", "no"]),
-        (StateName::Stopping, ["no", "no", "yes", "yes", "yes", "so", "no"]),
-        (StateName::Failed, ["no", "yes", "yes", "yes", "yes", "so", "yes"]),
-        (StateName::ShuttingDown, ["no"; 7]),
-        (StateName::Idle, ["no"; 7]),
+    // checkpoint, restore, stop, start, suspend, resume, pause, unpause, remove
+    let table: &[(StateName, [&str; 9])] = &[
+        (StateName::Stopped, ["no", "yes", "so", "yes", "no", "no", "yes", "so", "yes"]),
+        (StateName::Starting, ["no", "no", "yes", "so", "no", "no", "yes", "so", "no"]),
+        (StateName::Running, ["yes", "yes", "yes", "so", "yes", "so", "yes", "so", "no"]),
+        (StateName::Recovering, ["no", "no", "yes", "so", "no", "no", "yes", "so", "no"]),
+        (StateName::Held, ["no", "yes", "yes", "yes", "no", "no", "yes", "so", "no"]),
+        (StateName::Stopping, ["no", "no", "yes", "yes", "no", "no", "yes", "so", "no"]),
+        (StateName::Suspending, ["no", "no", "no", "no", "no", "no", "yes", "so", "no"]),
+        (StateName::Suspended, ["no", "yes", "yes", "no", "so", "yes", "yes", "so", "no"]),
+        (StateName::Failed, ["no", "yes", "yes", "yes", "no", "no", "yes", "so", "yes"]),
+        (StateName::ShuttingDown, ["no"; 9]),
+        (StateName::Idle, ["no"; 9]),
     ];
     assert_eq!(table.len(), StateName::ALL.len());
     for (state, row) in table {
@@ -53,10 +57,10 @@ fn every_request_in_every_state() {
 }
 
 #[test]
-fn paused_turns_pause_and_resume_around() {
+fn paused_turns_pause_and_unpause_around() {
     let paused = Status { paused: true, ..status(StateName::Running) };
     assert_eq!(judge(&Request::Pause, &paused, |_| Wanted::Usable), Admission::AlreadySo);
-    assert_eq!(judge(&Request::Resume, &paused, |_| Wanted::Usable), Admission::Accept);
+    assert_eq!(judge(&Request::Unpause, &paused, |_| Wanted::Usable), Admission::Accept);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use policies::health::{self, Role};
 use policies::id::{Attempt, ImageId};
 use policies::service::{
-    Command, Event, Exit, Failure, FailureKind, ImageFacts, ImageVerdict, Notice, Reaction, RestartPolicy,
+    CheckpointReason, Command, Event, Exit, Failure, FailureKind, ImageFacts, ImageVerdict, Notice, Reaction, RestartPolicy,
     Service, Settings, StateName,
 };
 use policies::time::{Instant, WallTime};
@@ -66,7 +66,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         10 => exit.prop_map(Move::Exit),
         30 => (0usize..4, prop::bool::weighted(0.75), prop::bool::weighted(0.2))
             .prop_map(|(probe, passed, overlapped)| Move::Probe { probe, passed, overlapped }),
-        10 => (0u8..6, any::<usize>()).prop_map(|(what, which)| Move::Request(what, which)),
+        10 => (0u8..8, any::<usize>()).prop_map(|(what, which)| Move::Request(what, which)),
         3 => (prop::bool::weighted(0.1), prop::bool::weighted(0.1))
             .prop_map(|(damage, incompatible)| Move::List { damage, incompatible }),
         1 => (policy, any::<bool>()).prop_map(|(policy, probes)| Move::Reload(policy, probes)),
@@ -206,14 +206,20 @@ impl World {
     fn check_state(&self) {
         let status = self.service.status();
         let waits = match status.state {
-            StateName::Starting | StateName::Recovering | StateName::Stopping | StateName::ShuttingDown => {
-                true
-            }
+            StateName::Starting
+            | StateName::Recovering
+            | StateName::Stopping
+            | StateName::Suspending
+            | StateName::ShuttingDown => true,
             StateName::Running => status.checkpointing.is_some(),
-            StateName::Stopped | StateName::Held | StateName::Failed | StateName::Idle => false,
+            StateName::Stopped
+            | StateName::Held
+            | StateName::Suspended
+            | StateName::Failed
+            | StateName::Idle => false,
         };
         assert!(!waits || self.service.deadline().is_some(), "{status:?} waits without a deadline");
-        if matches!(status.state, StateName::Stopped | StateName::Idle) {
+        if matches!(status.state, StateName::Stopped | StateName::Suspended | StateName::Idle) {
             assert_eq!(self.service.deadline(), None, "{status:?}");
         }
         assert_eq!(status.checkpointing.is_some(), self.flying(|c| matches!(c, Command::Checkpoint { .. })));
@@ -247,6 +253,9 @@ impl World {
         let limit = |command: &Command| match command {
             Command::Start { .. } => self.settings.start_timeout,
             Command::Restore { .. } => self.settings.restore_timeout,
+            Command::Checkpoint { timeout, reason: CheckpointReason::Suspend, .. } => {
+                *timeout + Duration::from_secs(610)
+            }
             Command::Checkpoint { timeout, .. } => *timeout + Duration::from_secs(10),
             Command::Kill { .. } => Duration::from_secs(15),
             Command::Stop { .. } => self.settings.stop_timeout + Duration::from_secs(15),
@@ -279,8 +288,8 @@ impl World {
             (Command::Kill { attempt }, Answer::Badly(kind)) => {
                 Event::KillFailed { attempt, failure: failure(kind) }
             }
-            (Command::Stop { attempt }, Answer::Well) => Event::Stopped { attempt },
-            (Command::Stop { attempt }, Answer::Badly(kind)) => {
+            (Command::Stop { attempt, .. }, Answer::Well) => Event::Stopped { attempt },
+            (Command::Stop { attempt, .. }, Answer::Badly(kind)) => {
                 Event::StopFailed { attempt, failure: failure(kind) }
             }
             (Command::JudgeImage { .. }, _) => unreachable!("judgements are not in flight"),
@@ -420,7 +429,9 @@ impl World {
             }
             3 => drop(self.send(Event::CheckpointRequested)),
             4 => drop(self.send(Event::PauseRequested)),
-            _ => drop(self.send(Event::ResumeRequested)),
+            5 => drop(self.send(Event::SuspendRequested)),
+            6 => drop(self.send(Event::ResumeRequested)),
+            _ => drop(self.send(Event::UnpauseRequested)),
         }
     }
 
@@ -475,11 +486,11 @@ proptest! {
         for step in moves {
             world.step(step);
         }
-        let resumed = world.send(Event::ResumeRequested);
+        let resumed = world.send(Event::UnpauseRequested);
         prop_assert!(!resumed.notices.contains(&Notice::Stopped) || world.in_flight.is_empty());
         world.fail_everything();
         let state = world.service.status().state;
-        let at_rest = [StateName::Stopped, StateName::Failed, StateName::Idle];
+        let at_rest = [StateName::Stopped, StateName::Suspended, StateName::Failed, StateName::Idle];
         prop_assert!(at_rest.contains(&state), "{state}");
     }
 

@@ -220,7 +220,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Some(Command::Stop(target)) => act::act(&screen, &client(), "stop", &target, None).await,
         Some(Command::Start(target)) => act::act(&screen, &client(), "start", &target, None).await,
         Some(Command::Pause(target)) => act::act(&screen, &client(), "pause", &target, None).await,
-        Some(Command::Unpause(target)) => act::act(&screen, &client(), "resume", &target, None).await,
+        Some(Command::Unpause(target)) => act::act(&screen, &client(), "unpause", &target, None).await,
     }
 }
 

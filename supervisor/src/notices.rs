@@ -109,7 +109,7 @@ fn words(notice: &Notice) -> Words<'_> {
         Notice::GaveUp { reason } => ("gave-up", format!("given up: {reason}"), None, None, Some(Stop(No))),
         Notice::Stopped => ("stopped", "stopped".to_owned(), None, None, Some(Stop(Yes))),
         Notice::Paused => ("paused", "policies are held".to_owned(), None, None, None),
-        Notice::Resumed => ("resumed", "policies are followed again".to_owned(), None, None, None),
+        Notice::Unpaused => ("unpaused", "policies are followed again".to_owned(), None, None, None),
         Notice::Denied(denial) => ("denied", denial.to_string(), None, None, Some(Denied)),
     }
 }
@@ -145,7 +145,7 @@ fn outcome(action: &Action, settles: Settles) -> Option<&'static str> {
         (Action::Stop, Settles::Stop(worked)) => worked,
         (Action::Stop, Settles::Run(_)) => return None,
         (_, Settles::Checkpoint(_) | Settles::Run(_)) => return None,
-        (Action::Pause | Action::Resume, Settles::Stop(_)) => return None,
+        (Action::Pause | Action::Unpause, Settles::Stop(_)) => return None,
     };
     Some(match worked {
         Worked::Yes => "done",
@@ -165,7 +165,7 @@ pub(crate) fn to_event(action: &Action) -> Result<Event, String> {
         Action::Stop => Event::StopRequested,
         Action::Start => Event::StartRequested,
         Action::Pause => Event::PauseRequested,
-        Action::Resume => Event::ResumeRequested,
+        Action::Unpause => Event::UnpauseRequested,
     })
 }
 
@@ -180,7 +180,7 @@ pub(crate) fn to_request(action: &Action, event: &Event) -> Request {
         (Action::Stop, _) => Request::Stop,
         (Action::Start, _) => Request::Start,
         (Action::Pause, _) => Request::Pause,
-        (Action::Resume, _) => Request::Resume,
+        (Action::Unpause, _) => Request::Unpause,
     }
 }
 

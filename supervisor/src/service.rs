@@ -294,7 +294,7 @@ impl Task {
             Admission::Accept => {
                 self.waiting_for.clear();
                 match action {
-                    Action::Pause | Action::Resume => {
+                    Action::Pause | Action::Unpause => {
                         self.happen(event);
                         self.actor.note_paused(action == Action::Pause);
                         let _ = reply.send(notices::answer("done", "done"));

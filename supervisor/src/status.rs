@@ -203,5 +203,5 @@ pub(crate) enum Action {
     /// Hold its policies.
     Pause,
     /// Go on.
-    Resume,
+    Unpause,
 }

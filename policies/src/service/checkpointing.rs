@@ -13,6 +13,9 @@ use crate::time::Instant;
 /// The engine keeps the time limit itself; this much later its answer is not awaited any more.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// And this much longer where the image is to be durable first.
+const KEPT_MAX: Duration = Duration::from_secs(600);
+
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Dump {
     pub(super) attempt: Attempt,
@@ -29,7 +32,9 @@ impl Service {
         let (Some(run), None) = (self.run(), &self.dump) else { return };
         let attempt = self.issue();
         let timeout = self.settings.cadence.timeout;
-        self.dump = Some(Dump { attempt, reason, run, begun: now, deadline: now + timeout + GRACE });
+        let kept = if reason == CheckpointReason::Suspend { KEPT_MAX } else { Duration::ZERO };
+        let deadline = now + timeout + GRACE + kept;
+        self.dump = Some(Dump { attempt, reason, run, begun: now, deadline });
         self.cadence.begun();
         self.command(Command::Checkpoint { attempt, reason, timeout });
     }
@@ -53,6 +58,9 @@ impl Service {
         self.cadence.succeeded(dump.begun, now);
         if !matches!(self.state, State::Running(_)) {
             self.cadence.halt();
+        }
+        if matches!(self.state, State::Suspending(_)) {
+            return self.suspended_in(now, id);
         }
         self.first_opinion(dump, id);
         self.dump_ended(now);
@@ -91,11 +99,13 @@ impl Service {
         match &self.state {
             State::Recovering(_) => self.proceed(now),
             State::Stopping(_) => self.proceed_stopping(now),
+            State::Suspending(_) => self.not_suspended(now),
             State::ShuttingDown(_) => self.idle_if_nothing_awaited(),
             State::Stopped
             | State::Starting(_)
             | State::Running(_)
             | State::Held { .. }
+            | State::Suspended(_)
             | State::Failed(_)
             | State::Idle(_) => {}
         }

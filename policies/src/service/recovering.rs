@@ -102,10 +102,15 @@ impl Service {
         if let State::Running(running) = &mut self.state {
             running.unjudged.clear();
         }
+        self.bring_back(now, Cause::Requested, image);
+    }
+
+    /// A person wants this image; should it fail, the ladder goes on.
+    pub(super) fn bring_back(&mut self, now: Instant, cause: Cause, image: ImageId) {
         self.cadence.halt();
         self.person_stepped_in();
-        self.tell(Notice::Noticed { cause: Cause::Requested });
-        self.recover(now, now, Cause::Requested, Scope::Whole, Some(image));
+        self.tell(Notice::Noticed { cause: cause.clone() });
+        self.recover(now, now, cause, Scope::Whole, Some(image));
     }
 
     /// Everything is dead and nothing in flight: choose the next rung.

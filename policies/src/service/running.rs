@@ -90,6 +90,7 @@ impl Service {
             State::Starting(starting) if starting.attempt == run => starting.died = Some(exit),
             State::Recovering(_) => self.exited_recovering(now, run, exit),
             State::Stopping(stopping) if stopping.run() == Some(run) => self.exited_stopping(now),
+            State::Suspending(_) => self.exited_suspending(run, exit),
             State::ShuttingDown(shutting_down) if shutting_down.run == Some(run) => shutting_down.run = None,
             State::Idle(running) if *running == Some(run) => *running = None,
             _ => {}
@@ -97,7 +98,7 @@ impl Service {
     }
 
     /// It does not run any more: what follows, unless policies are held.
-    fn gone(&mut self, now: Instant, cause: Cause) {
+    pub(super) fn gone(&mut self, now: Instant, cause: Cause) {
         if self.paused {
             self.tell(Notice::Held { cause: cause.clone() });
             self.state = State::Held { cause, detected_at: now };
@@ -115,7 +116,8 @@ impl Service {
             | Cause::Hung
             | Cause::NeverHealthy
             | Cause::StartFailed(_)
-            | Cause::Requested => None,
+            | Cause::Requested
+            | Cause::Resumed => None,
         };
         let done = exit.filter(|exit| self.is_success(*exit));
         match (self.settings.restart_policy, done) {
@@ -216,7 +218,7 @@ impl Service {
         }
     }
 
-    pub(super) fn running_resumed(&mut self, now: Instant) {
+    pub(super) fn running_unpaused(&mut self, now: Instant) {
         let State::Running(running) = &mut self.state else { return };
         match running.health.verdict() {
             Verdict::Unhealthy => self.sick(now, Cause::Hung),

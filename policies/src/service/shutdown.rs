@@ -29,6 +29,7 @@ impl Service {
         let awaited = self.in_flight();
         let healthy = match &self.state {
             State::Running(running) => running.health.verdict() == Verdict::Healthy,
+            State::Suspending(suspending) => suspending.is_healthy(),
             _ => false,
         };
         let last = matches!(self.state, State::Running(_))

@@ -32,6 +32,8 @@ impl Service {
             State::Starting(_)
             | State::Running(_)
             | State::Recovering(_)
+            | State::Suspending(_)
+            | State::Suspended(_)
             | State::ShuttingDown(_)
             | State::Idle(_) => {}
         }
@@ -69,6 +71,8 @@ impl Service {
             | State::Stopped
             | State::Running(_)
             | State::Held { .. }
+            | State::Suspending(_)
+            | State::Suspended(_)
             | State::Failed(_)
             | State::Idle(_) => {}
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::recovering::Phase;
 use super::shutdown::ShuttingDown;
 use super::{Command, Failure, FailureKind, GaveUp, Notice, Service, State};
-use crate::id::Attempt;
+use crate::id::{Attempt, ImageId};
 use crate::time::Instant;
 
 /// A kill that is not answered for so long has failed.
@@ -52,6 +52,7 @@ pub(super) enum StopPhase {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Then {
     Stop,
+    Suspend(ImageId),
     Start,
     Fail(GaveUp),
 }
@@ -80,7 +81,7 @@ impl Stopping {
     pub(super) const fn will_fail(&self) -> Option<&GaveUp> {
         match &self.then {
             Then::Fail(why) => Some(why),
-            Then::Stop | Then::Start => None,
+            Then::Stop | Then::Suspend(_) | Then::Start => None,
         }
     }
 }
@@ -112,7 +113,8 @@ impl Service {
             }
             State::Stopping(stopping) => stopping.then = Then::Stop,
             State::Held { .. } | State::Failed(_) => self.kill_and(now, Then::Stop),
-            State::Stopped | State::ShuttingDown(_) | State::Idle(_) => {}
+            State::Suspended(_) => self.kill_and(now, Then::Stop),
+            State::Stopped | State::Suspending(_) | State::ShuttingDown(_) | State::Idle(_) => {}
         }
     }
 
@@ -132,13 +134,18 @@ impl Service {
             StopPhase::AwaitingDump { run } => {
                 let run = *run;
                 let attempt = self.issue();
-                let deadline = now + self.settings.stop_timeout + STOP_GRACE;
+                let deadline = now + self.stop_limit();
                 self.set_stop_phase(StopPhase::Asked { run, attempt, deadline });
-                self.command(Command::Stop { attempt });
+                self.command(Command::Stop { attempt, suspended_in: None });
             }
             StopPhase::Killed => self.stopping_ended(now),
             StopPhase::AwaitingRun { .. } | StopPhase::Asked { .. } | StopPhase::Killing(_) => {}
         }
+    }
+
+    /// Within which a stop is answered.
+    pub(super) fn stop_limit(&self) -> Duration {
+        self.settings.stop_timeout + STOP_GRACE
     }
 
     /// The start or restore that was in flight when the stop was asked for was answered.
@@ -204,6 +211,7 @@ impl Service {
         let State::Stopping(stopping) = &self.state else { return };
         match stopping.then.clone() {
             Then::Stop => self.ended(),
+            Then::Suspend(image) => self.suspended(image),
             Then::Start => {
                 self.ended();
                 self.person_stepped_in();

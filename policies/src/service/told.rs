@@ -30,6 +30,8 @@ pub enum Cause {
     FoundDead(Option<Exit>),
     /// Somebody asked for an image's state.
     Requested,
+    /// Somebody wanted a suspended service back.
+    Resumed,
 }
 
 /// Why a service was given up.
@@ -142,10 +144,15 @@ pub enum Notice {
     },
     /// The service has ended as asked, or was done.
     Stopped,
+    /// The service is in this image and does not run.
+    Suspended {
+        /// Which.
+        image: ImageId,
+    },
     /// Policies are held.
     Paused,
     /// Policies are not held any more.
-    Resumed,
+    Unpaused,
     /// A request was not followed.
     Denied(Denial),
 }
@@ -197,6 +204,10 @@ pub enum StateName {
     Held,
     /// Is being stopped.
     Stopping,
+    /// Is being put into an image.
+    Suspending,
+    /// Is in an image, and does not run until it is resumed.
+    Suspended,
     /// Was given up.
     Failed,
     /// The supervisor stops and waits for what is in flight.
@@ -212,6 +223,8 @@ words!(StateName {
     Recovering = "recovering",
     Held = "held",
     Stopping = "stopping",
+    Suspending = "suspending",
+    Suspended = "suspended",
     Failed = "failed",
     ShuttingDown = "shutting-down",
     Idle = "idle",
@@ -261,6 +274,7 @@ impl fmt::Display for Cause {
             Self::FoundDead(Some(exit)) => write!(f, "died while the supervisor was away: {exit}"),
             Self::FoundDead(None) => write!(f, "died while the supervisor was away"),
             Self::Requested => write!(f, "restore asked for"),
+            Self::Resumed => write!(f, "resumed"),
         }
     }
 }

@@ -78,9 +78,17 @@ pub enum CheckpointReason {
     Request,
     /// The supervisor stops.
     Shutdown,
+    /// It is to be suspended: the service ends with it.
+    Suspend,
 }
 
-words!(CheckpointReason { Trial = "trial", Cadence = "cadence", Request = "request", Shutdown = "shutdown" });
+words!(CheckpointReason {
+    Trial = "trial",
+    Cadence = "cadence",
+    Request = "request",
+    Shutdown = "shutdown",
+    Suspend = "suspend",
+});
 
 /// What has happened. Every answer bears the attempt of the command that it answers; `run` is the attempt of the
 /// start or restore that brought the run about (see [`crate::service::Status::run`]).
@@ -184,6 +192,11 @@ pub enum Event {
         /// How it ended, if that can still be learnt.
         exit: Option<Exit>,
     },
+    /// After our own restart: its state is in this image, and it was not to run. Only at the beginning.
+    FoundSuspended {
+        /// Which.
+        image: ImageId,
+    },
     /// The time of `Service::deadline` has come. Harmless at any other time.
     DeadlineReached,
     /// Somebody wants a checkpoint.
@@ -197,10 +210,14 @@ pub enum Event {
     StopRequested,
     /// Somebody wants it started.
     StartRequested,
+    /// Somebody wants it put into an image and ended.
+    SuspendRequested,
+    /// Somebody wants it back from there.
+    ResumeRequested,
     /// Hold the policies; the service runs on.
     PauseRequested,
     /// Go on.
-    ResumeRequested,
+    UnpauseRequested,
     /// The configuration was loaded anew. Results of probes that were begun before must not follow.
     SettingsChanged(Box<Settings>),
     /// The supervisor stops; the service runs on.
@@ -222,7 +239,7 @@ pub enum Command {
         /// Which.
         image: ImageId,
     },
-    /// Take a checkpoint, let the service run on.
+    /// Take a checkpoint, let the service run on; for [`CheckpointReason::Suspend`] make the image durable and end the service.
     Checkpoint {
         /// To be borne by the answer.
         attempt: Attempt,
@@ -241,6 +258,8 @@ pub enum Command {
     Stop {
         /// To be borne by the answer.
         attempt: Attempt,
+        /// Set if a checkpoint has ended it: its state is in this image. There is nobody to send a signal to.
+        suspended_in: Option<ImageId>,
     },
     /// Store what is thought of an image. Not answered.
     JudgeImage {
@@ -260,7 +279,7 @@ impl Command {
             | Self::Restore { attempt, .. }
             | Self::Checkpoint { attempt, .. }
             | Self::Kill { attempt }
-            | Self::Stop { attempt } => Some(*attempt),
+            | Self::Stop { attempt, .. } => Some(*attempt),
             Self::JudgeImage { .. } => None,
         }
     }

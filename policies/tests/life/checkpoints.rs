@@ -257,7 +257,7 @@ fn held_policies_take_no_checkpoints_but_those_asked_for() {
     assert_eq!(stage.send(Event::CheckpointRequested), ["checkpoint request"]);
     stage.well();
     assert!(stage.wait(secs(60)).is_empty());
-    assert_eq!(stage.send(Event::ResumeRequested), ["checkpoint cadence"], "overdue");
+    assert_eq!(stage.send(Event::UnpauseRequested), ["checkpoint cadence"], "overdue");
 }
 
 #[test]

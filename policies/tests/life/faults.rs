@@ -251,14 +251,14 @@ fn policies_held_hold_faults_until_resumed() {
     assert!(stage.crash().is_empty());
     assert_eq!((stage.state(), stage.status().paused), (StateName::Held, true));
     assert_eq!(stage.service.deadline(), None);
-    assert_eq!(stage.send(Event::ResumeRequested), ["kill"]);
+    assert_eq!(stage.send(Event::UnpauseRequested), ["kill"]);
     assert_eq!(stage.well(), ["restore b"]);
 
     let mut stage = Stage::stable(with_liveness(quiet()));
     stage.send(Event::PauseRequested);
     assert!(stage.probe(false).is_empty() && stage.probe(false).is_empty());
     assert_eq!(stage.state(), StateName::Running);
-    assert_eq!(stage.send(Event::ResumeRequested), ["kill"]);
+    assert_eq!(stage.send(Event::UnpauseRequested), ["kill"]);
 }
 
 #[test]
@@ -266,7 +266,7 @@ fn held_and_done_is_only_tidied_up_when_resumed() {
     let mut stage = Stage::stable(with_policy(RestartPolicy::OnFailure));
     stage.send(Event::PauseRequested);
     stage.exit(Exit::Code(0));
-    assert_eq!(stage.send(Event::ResumeRequested), ["kill"]);
+    assert_eq!(stage.send(Event::UnpauseRequested), ["kill"]);
     assert!(stage.well().is_empty());
     assert_eq!(stage.state(), StateName::Stopped);
 }
@@ -276,6 +276,6 @@ fn a_pause_stops_the_wait_for_good_health_too() {
     let mut stage = Stage::running(with_liveness(quiet()));
     stage.send(Event::PauseRequested);
     assert!(stage.wait(Duration::from_secs(100)).is_empty());
-    assert!(stage.send(Event::ResumeRequested).is_empty());
+    assert!(stage.send(Event::UnpauseRequested).is_empty());
     assert_eq!(stage.deadline_in(), Some(Duration::from_millis(2500)), "begins anew");
 }

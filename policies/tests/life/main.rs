@@ -8,3 +8,4 @@ mod requests;
 mod rungs;
 mod shutdown;
 mod stage;
+mod suspending;

@@ -234,7 +234,7 @@ fn checkpoints_one_at_a_time_and_only_of_what_runs() {
 fn what_is_already_so_changes_nothing() {
     let mut stage = Stage::stable(quiet());
     let before = stage.service.clone();
-    for event in [Event::StartRequested, Event::ResumeRequested] {
+    for event in [Event::StartRequested, Event::UnpauseRequested] {
         assert!(stage.send(event).is_empty());
         assert_eq!(stage.service, before);
     }

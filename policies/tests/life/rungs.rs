@@ -257,7 +257,7 @@ fn fenced_ends_everything_but_kill() {
         Event::RestoreRequested { image: None },
         Event::CheckpointRequested,
         Event::StopRequested,
-        Event::ResumeRequested,
+        Event::UnpauseRequested,
     ] {
         assert!(stage.send(event).is_empty());
     }

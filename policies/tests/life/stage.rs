@@ -152,7 +152,7 @@ impl Stage {
             Command::Start { attempt } => Event::Started { attempt },
             Command::Restore { attempt, image } => Event::Restored { attempt, image },
             Command::Kill { attempt } => Event::Killed { attempt },
-            Command::Stop { attempt } => Event::Stopped { attempt },
+            Command::Stop { attempt, .. } => Event::Stopped { attempt },
             Command::Checkpoint { attempt, .. } => {
                 let image = image("new", self.now.as_nanos(), ImageVerdict::Unjudged);
                 return self.checkpoint_done(attempt, image);
@@ -173,7 +173,7 @@ impl Stage {
             Command::Start { attempt } => Event::StartFailed { attempt, failure },
             Command::Restore { attempt, image } => Event::RestoreFailed { attempt, image, failure },
             Command::Kill { attempt } => Event::KillFailed { attempt, failure },
-            Command::Stop { attempt } => Event::StopFailed { attempt, failure },
+            Command::Stop { attempt, .. } => Event::StopFailed { attempt, failure },
             Command::Checkpoint { attempt, .. } => Event::CheckpointFailed { attempt, failure },
             Command::JudgeImage { .. } => unreachable!("not in flight"),
         };
@@ -206,7 +206,8 @@ fn show(command: &Command) -> String {
         Command::Restore { image, .. } => format!("restore {image}"),
         Command::Checkpoint { reason, .. } => format!("checkpoint {reason}"),
         Command::Kill { .. } => "kill".to_owned(),
-        Command::Stop { .. } => "stop".to_owned(),
+        Command::Stop { suspended_in: Some(image), .. } => format!("clear away, it is in {image}"),
+        Command::Stop { suspended_in: None, .. } => "stop".to_owned(),
         Command::JudgeImage { image, verdict } => format!("judge {image} {verdict}"),
     }
 }

@@ -71,7 +71,7 @@ fn to_action(word: &str, image: Option<String>) -> Result<Action, Failure> {
         "stop" => Action::Stop,
         "start" => Action::Start,
         "pause" => Action::Pause,
-        "resume" => Action::Resume,
+        "unpause" => Action::Unpause,
         _ => return Err(Failure::absent(format!("there is no action {word}"))),
     };
     if image.is_some() {

@@ -199,7 +199,7 @@ fn by_rote(action: Action) -> Answer {
         Action::Checkpoint => answer("done", "checkpoint taken", Some("i1".to_owned())),
         Action::Restore { image } => answer("failed", "cannot be restored", image),
         Action::Stop => answer("denied", "not now", None),
-        Action::Start | Action::Pause | Action::Resume => answer("already-so", "it is so", None),
+        Action::Start | Action::Pause | Action::Unpause => answer("already-so", "it is so", None),
     }
 }
 
