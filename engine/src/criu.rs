@@ -8,8 +8,10 @@
 mod breakpoints;
 mod connections;
 pub mod features;
+mod file;
 pub mod log;
 mod message;
+pub(crate) mod network;
 mod options;
 mod stats;
 pub mod tar;

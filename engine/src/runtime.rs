@@ -19,7 +19,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::WhileFrozen;
-use crate::criu::{Criu, SharedOptions};
+use crate::criu::{self, Criu, SharedOptions};
 use crate::error::{Error, Report, Result};
 use crate::freeze::{Cgroup, Hierarchies};
 use crate::process::pidfd::{PidFd, start_time};
@@ -50,6 +50,9 @@ pub trait Runtime: Send + Sync + std::fmt::Debug {
 
     /// The folders that its files are in, as far as they belong to its images.
     fn folders(&self) -> Effect<'_, Folders>;
+
+    /// The service will not come back from the image that it was suspended in: what waits for that on the host goes.
+    fn give_up_suspended(&self) -> Effect<'_, ()>;
 
     /// Clears everything of ours from the host, the shim included. The service must be dead.
     fn remove(&self) -> Effect<'_, ()>;
@@ -270,6 +273,26 @@ impl Place {
         let shim = Shim::connect_or_start(&self.program, &self.shim_socket(), isolation).await?;
         *known = Some(shim.clone());
         Ok(shim)
+    }
+
+    fn network_lock(&self) -> PathBuf {
+        self.run_folder.join("network-lock")
+    }
+
+    /// Remembers whose rules hold the connections of a service that is about to end. Rules and note both last until the host is started anew.
+    fn note_network_lock(&self, images: &Path) -> Result<()> {
+        match criu::network::run_of(images) {
+            Some(run) => crate::durable::atomic_write_volatile(&self.network_lock(), run.as_bytes(), 0o600),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes such rules, unless a restore has done so.
+    async fn clear_network_lock(&self) -> Result<()> {
+        let path = self.network_lock();
+        let Ok(run) = std::fs::read_to_string(&path) else { return Ok(()) };
+        criu::network::unlock(&run).await?;
+        crate::durable::remove_file(&path)
     }
 
     fn criu_folder(&self) -> Result<PathBuf> {

@@ -195,6 +195,10 @@ impl Service {
                 && health.is_some_and(crate::health::Health::ready),
             paused: self.paused,
             degraded: self.cadence.refused().map(str::to_owned),
+            suspended_in: match &self.state {
+                State::Suspended(image) => Some(image.clone()),
+                _ => None,
+            },
             failed: match &self.state {
                 State::Failed(why) => Some(why.clone()),
                 State::Stopping(stopping) => stopping.will_fail().cloned(),

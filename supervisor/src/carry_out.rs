@@ -20,10 +20,10 @@ use engine::failpoint::fail_point;
 use engine::images::{ImageRecord, Store};
 use engine::journal::{Journal, Record};
 use engine::runtime::{Ended, Instance};
-use policies::id::{Attempt, ServiceName};
+use policies::id::{Attempt, ImageId, ServiceName};
 use policies::image::ImageFacts;
 use policies::reclaim::Intent;
-use policies::service::{Command, Event, Exit, Failure, FailureKind};
+use policies::service::{CheckpointReason, Command, Event, Exit, Failure, FailureKind};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
@@ -228,6 +228,9 @@ impl Shared {
         match command {
             Command::Start { attempt } => Some(self.start(attempt, paused).await),
             Command::Restore { attempt, image } => Some(self.restore(attempt, image, paused).await),
+            Command::Checkpoint { attempt, timeout, reason: CheckpointReason::Suspend } => {
+                Some(Outcome::Happened(self.suspend(attempt, timeout, paused).await))
+            }
             Command::Checkpoint { attempt, timeout, .. } => {
                 Some(Outcome::Happened(self.checkpoint(attempt, timeout).await))
             }
@@ -235,7 +238,7 @@ impl Shared {
                 Ok(()) => Event::Killed { attempt },
                 Err(error) => Event::KillFailed { attempt, failure: failure(&error) },
             })),
-            Command::Stop { attempt } => Some(Outcome::Happened(match self.stop(paused).await {
+            Command::Stop { attempt, suspended_in } => Some(Outcome::Happened(match self.stop(suspended_in, paused).await {
                 Ok(()) => Event::Stopped { attempt },
                 Err(error) => Event::StopFailed { attempt, failure: failure(&error) },
             })),
@@ -289,12 +292,17 @@ impl Shared {
         self.undo_files().await
     }
 
-    async fn stop(&self, paused: bool) -> engine::Result<()> {
+    async fn stop(&self, suspended_in: Option<ImageId>, paused: bool) -> engine::Result<()> {
         let _acting = self.acting.lock().await;
         let parts = self.parts();
-        self.intend(Intent::Stopping, None, self.instance(), paused).await?;
+        let image = suspended_in.map(|image| image.to_string());
+        let (during, afterwards) = match image {
+            Some(_) => (Intent::Suspended, Intent::Suspended),
+            None => (Intent::Stopping, Intent::Stopped),
+        };
+        self.intend(during, image.clone(), self.instance(), paused).await?;
         fail_point("stop.intended");
-        if let Some(instance) = self.instance() {
+        if let Some(instance) = self.instance().filter(|_| image.is_none()) {
             instance.signal(parts.stop_signal)?;
             // Not in time, or not to be watched: the kill below is for both.
             let _ = tokio::time::timeout(parts.policy.stop_timeout, instance.ended()).await;
@@ -302,8 +310,11 @@ impl Shared {
         parts.runtime.kill().await?;
         *lock(&self.instance) = None;
         parts.runtime.remove().await?;
+        if image.is_none() {
+            parts.runtime.give_up_suspended().await?;
+        }
         self.undo_files().await?;
-        self.intend(Intent::Stopped, None, None, paused).await
+        self.intend(afterwards, image, None, paused).await
     }
 
     /// Writes down what is about to be done.
@@ -423,7 +434,7 @@ pub(crate) fn exit(ended: Ended) -> Exit {
 }
 
 /// Work that may take as long as a disk takes.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> engine::Result<T> + Send + 'static,
 ) -> engine::Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| {

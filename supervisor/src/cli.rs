@@ -147,6 +147,10 @@ pub(crate) enum Command {
     Stop(Target),
     /// Start a service
     Start(Target),
+    /// Put a service into an image and end it; it does not run until it is resumed
+    Suspend(Target),
+    /// Bring a suspended service back, as it was
+    Resume(Target),
     /// Hold a service's policies: it runs on, and is neither checkpointed nor recovered
     Pause(Target),
     /// Let a service's policies go on
@@ -219,6 +223,8 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Some(Command::Checkpoint(target)) => act::act(&screen, &client(), "checkpoint", &target, None).await,
         Some(Command::Stop(target)) => act::act(&screen, &client(), "stop", &target, None).await,
         Some(Command::Start(target)) => act::act(&screen, &client(), "start", &target, None).await,
+        Some(Command::Suspend(target)) => act::act(&screen, &client(), "suspend", &target, None).await,
+        Some(Command::Resume(target)) => act::act(&screen, &client(), "resume", &target, None).await,
         Some(Command::Pause(target)) => act::act(&screen, &client(), "pause", &target, None).await,
         Some(Command::Unpause(target)) => act::act(&screen, &client(), "unpause", &target, None).await,
     }

@@ -25,6 +25,8 @@ pub(crate) enum Settles {
     Run(Worked),
     /// The service has stopped, or was given up.
     Stop(Worked),
+    /// The service is in an image.
+    Suspended,
     /// The request was not followed after all.
     Denied,
 }
@@ -50,7 +52,7 @@ pub(crate) fn tell(service: &str, notice: &Notice) -> Told {
 type Words<'a> = (&'static str, String, Option<&'a ImageId>, Option<f64>, Option<Settles>);
 
 fn words(notice: &Notice) -> Words<'_> {
-    use Settles::{Checkpoint, Denied, Run, Stop};
+    use Settles::{Checkpoint, Denied, Run, Stop, Suspended};
     use Worked::{No, Yes};
     let of = |image: &Option<ImageId>| image.as_ref().map_or(String::new(), |i| format!(" from image {i}"));
     match notice {
@@ -108,6 +110,9 @@ fn words(notice: &Notice) -> Words<'_> {
         Notice::VerdictChanged { from, to } => ("verdict", format!("{from} -> {to}"), None, None, None),
         Notice::GaveUp { reason } => ("gave-up", format!("given up: {reason}"), None, None, Some(Stop(No))),
         Notice::Stopped => ("stopped", "stopped".to_owned(), None, None, Some(Stop(Yes))),
+        Notice::Suspended { image } => {
+            ("suspended", format!("suspended in image {image}"), Some(image), None, Some(Suspended))
+        }
         Notice::Paused => ("paused", "policies are held".to_owned(), None, None, None),
         Notice::Unpaused => ("unpaused", "policies are followed again".to_owned(), None, None, None),
         Notice::Denied(denial) => ("denied", denial.to_string(), None, None, Some(Denied)),
@@ -140,11 +145,14 @@ fn outcome(action: &Action, settles: Settles) -> Option<&'static str> {
         (Action::Checkpoint, Settles::Checkpoint(worked)) => worked,
         // Whatever ends the run ends the wait for a checkpoint of it.
         (Action::Checkpoint, Settles::Stop(_)) => Worked::No,
-        (Action::Restore { .. } | Action::Start, Settles::Run(worked)) => worked,
-        (Action::Restore { .. } | Action::Start, Settles::Stop(_)) => Worked::No,
+        (Action::Restore { .. } | Action::Start | Action::Resume, Settles::Run(worked)) => worked,
+        (Action::Restore { .. } | Action::Start | Action::Resume, Settles::Stop(_)) => Worked::No,
+        (Action::Suspend, Settles::Suspended) => Worked::Yes,
+        (Action::Suspend, Settles::Checkpoint(Worked::No) | Settles::Stop(_)) => Worked::No,
+        (Action::Checkpoint, Settles::Suspended) => Worked::No,
         (Action::Stop, Settles::Stop(worked)) => worked,
         (Action::Stop, Settles::Run(_)) => return None,
-        (_, Settles::Checkpoint(_) | Settles::Run(_)) => return None,
+        (_, Settles::Checkpoint(_) | Settles::Run(_) | Settles::Suspended) => return None,
         (Action::Pause | Action::Unpause, Settles::Stop(_)) => return None,
     };
     Some(match worked {
@@ -164,6 +172,8 @@ pub(crate) fn to_event(action: &Action) -> Result<Event, String> {
         }
         Action::Stop => Event::StopRequested,
         Action::Start => Event::StartRequested,
+        Action::Suspend => Event::SuspendRequested,
+        Action::Resume => Event::ResumeRequested,
         Action::Pause => Event::PauseRequested,
         Action::Unpause => Event::UnpauseRequested,
     })
@@ -179,6 +189,8 @@ pub(crate) fn to_request(action: &Action, event: &Event) -> Request {
         (Action::Checkpoint, _) => Request::Checkpoint,
         (Action::Stop, _) => Request::Stop,
         (Action::Start, _) => Request::Start,
+        (Action::Suspend, _) => Request::Suspend,
+        (Action::Resume, _) => Request::Resume,
         (Action::Pause, _) => Request::Pause,
         (Action::Unpause, _) => Request::Unpause,
     }

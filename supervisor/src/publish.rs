@@ -29,6 +29,7 @@ pub(crate) fn status(
         pid: None,
         running_seconds: status.running_since.map(|since| now.since(since).as_secs_f64()),
         degraded: status.degraded.clone(),
+        suspended_in: status.suspended_in.as_ref().map(ToString::to_string),
         failed: status.failed.as_ref().map(ToString::to_string),
         last_failure: status.last_failure.as_ref().map(ToString::to_string),
         waiting_for: Vec::new(),

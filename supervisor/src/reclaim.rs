@@ -4,12 +4,12 @@ use engine::capture::{self, Pending};
 use engine::freeze::Cgroup;
 use engine::journal::Record;
 use engine::runtime::{Attached, Instance};
-use policies::id::ServiceName;
+use policies::id::{ImageId, ServiceName};
 use policies::reclaim::{Found, Intent, Plan, Then, plan};
 use policies::service::Exit;
 
 use crate::assemble::Parts;
-use crate::carry_out::{Node, exit};
+use crate::carry_out::{Node, blocking, exit};
 use crate::events::plain;
 use crate::service::Beginning;
 
@@ -51,11 +51,25 @@ pub(crate) async fn reclaim(node: &Node, name: &ServiceName, parts: &Parts) -> e
     let beginning = match (plan.then, instance.clone()) {
         (Then::Adopt, Some(instance)) => Beginning::Adopted(instance),
         (Then::Adopt | Then::Recover, _) => Beginning::FoundDead(exit),
+        (Then::StaySuspended, _) => match suspended_in(node, name, &record).await? {
+            Some(image) => Beginning::Suspended(image),
+            None => Beginning::FoundDead(exit),
+        },
         (Then::StartFresh, _) => Beginning::Start,
         (Then::StayStopped, _) => Beginning::Stopped,
     };
     let instance = instance.filter(|_| matches!(beginning, Beginning::Adopted(_)));
     Ok(Reclaimed { beginning, instance, paused: record.paused })
+}
+
+/// The image that it was put into, if that is there: it was kept before the service ended, so what is not there was never finished.
+async fn suspended_in(node: &Node, name: &ServiceName, record: &Record) -> engine::Result<Option<ImageId>> {
+    let Some(image) = record.image.as_deref().and_then(|image| ImageId::try_from(image).ok()) else {
+        return Ok(None);
+    };
+    let (store, name) = (node.store.clone(), name.clone());
+    let there = blocking(move || Ok(store.list(&name)?.iter().any(|record| record.facts.id == image).then_some(image)));
+    there.await
 }
 
 fn fresh() -> Reclaimed {
@@ -109,7 +123,7 @@ async fn settle_files(node: &Node, name: &ServiceName, plan: Plan) -> engine::Re
     let settle = move || match (capture::pending(&aside)?, plan.then) {
         (Pending::Nothing, _) => Ok(()),
         (Pending::Kept, _) | (Pending::Undecided, Then::Adopt) => capture::keep_pending(&aside),
-        (Pending::Undecided, Then::Recover | Then::StartFresh | Then::StayStopped) => {
+        (Pending::Undecided, Then::Recover | Then::StartFresh | Then::StayStopped | Then::StaySuspended) => {
             capture::undo_pending(&aside)
         }
     };

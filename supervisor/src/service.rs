@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use policies::admission::{Admission, Request};
-use policies::id::{Attempt, ServiceName};
+use policies::id::{Attempt, ImageId, ServiceName};
 use policies::image::ImageFacts;
 use policies::service::{Command, Event, Notice, Reaction, Service, StateName};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -66,6 +66,8 @@ pub(crate) enum Beginning {
     Start,
     /// It was stopped on purpose.
     Stopped,
+    /// It is in this image, on purpose.
+    Suspended(ImageId),
 }
 
 /// A running task.
@@ -179,6 +181,7 @@ impl Task {
             Beginning::Start if self.waiting_for.is_empty() => self.happen(Event::StartRequested),
             Beginning::Start => {}
             Beginning::Stopped => {}
+            Beginning::Suspended(image) => self.happen(Event::FoundSuspended { image }),
         }
     }
 
@@ -299,7 +302,12 @@ impl Task {
                         self.actor.note_paused(action == Action::Pause);
                         let _ = reply.send(notices::answer("done", "done"));
                     }
-                    Action::Checkpoint | Action::Restore { .. } | Action::Stop | Action::Start => {
+                    Action::Checkpoint
+                    | Action::Restore { .. }
+                    | Action::Stop
+                    | Action::Start
+                    | Action::Suspend
+                    | Action::Resume => {
                         self.waiting.push((action, reply));
                         self.happen(event);
                     }
@@ -327,7 +335,8 @@ impl Task {
     }
 
     fn restart(&mut self, parts: Arc<Parts>) {
-        if self.policy.admit(&Request::Stop) == Admission::Accept {
+        let suspended = self.policy.status().state == StateName::Suspended;
+        if !suspended && self.policy.admit(&Request::Stop) == Admission::Accept {
             self.after_stop = Some(AfterStop::Restart(parts));
             self.happen(Event::StopRequested);
         } else {

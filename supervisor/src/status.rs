@@ -32,7 +32,7 @@ pub(crate) struct ServiceStatus {
     pub(crate) name: String,
     /// `process` or `runc`.
     pub(crate) runtime: String,
-    /// `stopped`, `starting`, `running`, `recovering`, `held`, `stopping`, `failed`, `shutting-down`, `idle`.
+    /// `stopped`, `starting`, `running`, `recovering`, `held`, `stopping`, `suspending`, `suspended`, `failed`, `shutting-down`, `idle`.
     pub(crate) state: String,
     /// `starting`, `healthy`, `unhealthy`; none without a run.
     pub(crate) verdict: Option<String>,
@@ -46,6 +46,8 @@ pub(crate) struct ServiceStatus {
     pub(crate) running_seconds: Option<f64>,
     /// Why it cannot be checkpointed.
     pub(crate) degraded: Option<String>,
+    /// The image that it is in while it does not run.
+    pub(crate) suspended_in: Option<String>,
     /// Why it was given up.
     pub(crate) failed: Option<String>,
     /// The last effect that failed.
@@ -200,6 +202,10 @@ pub(crate) enum Action {
     Stop,
     /// Start it.
     Start,
+    /// Put it into an image and end it.
+    Suspend,
+    /// Bring it back from there.
+    Resume,
     /// Hold its policies.
     Pause,
     /// Go on.

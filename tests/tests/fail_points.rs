@@ -62,6 +62,10 @@ dies_at! { process, Runtime::Process, BY_PROCESS:
     image_unpack: "image.unpack" by CrashWithoutHotCopy;
     image_unpacked: "image.unpacked" by CrashWithoutHotCopy;
     stop_intended: "stop.intended" by Stop;
+    suspend_intended: "suspend.intended" by Suspend;
+    checkpoint_complete: "checkpoint.complete" by Suspend;
+    suspend_kept: "suspend.kept" by Suspend;
+    suspend_ended: "suspend.ended" by Suspended;
 }
 
 // Where what the runtime does differs.
@@ -83,6 +87,10 @@ dies_at! { runc, Runtime::Runc, BY_RUNC:
     restore_restored: "restore.restored" by Crash;
     image_unpacked: "image.unpacked" by CrashWithoutHotCopy;
     stop_intended: "stop.intended" by Stop;
+    suspend_intended: "suspend.intended" by Suspend;
+    checkpoint_complete: "checkpoint.complete" by Suspend;
+    suspend_kept: "suspend.kept" by Suspend;
+    suspend_ended: "suspend.ended" by Suspended;
 }
 
 // The service dies while no supervisor runs, after one that died in a checkpoint.

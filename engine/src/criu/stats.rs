@@ -1,17 +1,14 @@
 //! What CRIU measured of a dump: the file `stats-dump` in its working folder.
 //!
-//! Its format (two magic numbers, a length, one message) and the message's numbers are facts of CRIU (`stats.proto`, CRIU 3.x and 4.x). Only what
-//! is used is read, and what is not as expected is not guessed at.
+//! The message's numbers are facts of CRIU (`stats.proto`, CRIU 3.x and 4.x). Only what is used is read.
 
 use std::path::Path;
 use std::time::Duration;
 
-use prost::Message;
+use super::file;
 
 const NAME: &str = "stats-dump";
-const MAGIC: [u8; 8] = [0x40, 0x59, 0x10, 0x55, 0x06, 0x33, 0x09, 0x57];
-/// The file has some tens of bytes.
-const LENGTH_MAX: u64 = 4096;
+const MAGIC: [u32; 2] = [0x5510_5940, 0x5709_3306];
 
 /// `stats_entry`.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -31,15 +28,8 @@ struct Dump {
 
 /// From the first task's stop to the last one's going on; `None` if CRIU left no such file there.
 pub(super) fn pause(work: &Path) -> Option<Duration> {
-    let bytes = crate::durable::read_limited(&work.join(NAME), LENGTH_MAX).ok()?;
-    let dump = parse(&bytes)?;
+    let dump = file::read::<Stats>(&work.join(NAME), MAGIC)?.dump?;
     Some(Duration::from_micros(u64::from(dump.freezing_time) + u64::from(dump.frozen_time)))
-}
-
-fn parse(bytes: &[u8]) -> Option<Dump> {
-    let (length, message) = bytes.strip_prefix(&MAGIC)?.split_first_chunk::<4>()?;
-    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
-    Stats::decode(message.get(..length)?).ok()?.dump
 }
 
 #[cfg(test)]
@@ -48,6 +38,10 @@ mod tests {
 
     /// As CRIU 4.2.1 wrote it.
     const FILE: &[u8] = include_bytes!("stats/stats-dump");
+
+    fn parse(bytes: &[u8]) -> Option<Dump> {
+        file::parse::<Stats>(bytes, MAGIC)?.dump
+    }
 
     #[test]
     fn what_criu_wrote_is_read() {

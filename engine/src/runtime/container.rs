@@ -88,6 +88,7 @@ impl<E: Engine> Container<E> {
     }
 
     async fn start_now(&self) -> Result<Instance> {
+        self.place.clear_network_lock().await?;
         self.engine.ready().await?;
         if let Some(recipe) = self.engine.recipe()
             && self.engine.find().await?.is_none()
@@ -210,6 +211,7 @@ impl<E: Engine> Container<E> {
             ))));
         }
         self.engine.restore(&known, &from, &self.place.options.get()).await?;
+        self.place.clear_network_lock().await?;
         self.instance(self.known().await?).await
     }
 
@@ -311,6 +313,10 @@ impl<E: Engine> Runtime for Container<E> {
 
     fn folders(&self) -> Effect<'_, Folders> {
         Box::pin(self.folders_now())
+    }
+
+    fn give_up_suspended(&self) -> Effect<'_, ()> {
+        Box::pin(self.place.clear_network_lock())
     }
 
     fn remove(&self) -> Effect<'_, ()> {

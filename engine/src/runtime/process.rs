@@ -73,6 +73,7 @@ impl Process {
     }
 
     async fn start_now(&self) -> Result<Instance> {
+        self.place.clear_network_lock().await?;
         let cgroup = self.place.hierarchies.make(&self.place.node, &self.place.service)?;
         let shim = self.place.shim(&self.shim, self.spec.isolation).await?;
         let mut env = vec![("PATH".to_owned(), default_path())];
@@ -158,7 +159,14 @@ impl Process {
             cgroup: &instance.handle.cgroup,
             shim,
             options: &self.place.options.get(),
-            before_end: dump.before_end.map(|keep| Box::pin(kept(keep, state.clone())) as BeforeEnd<'_>),
+            before_end: dump.before_end.map(|keep| {
+                let (state, images) = (state.clone(), dump.images);
+                let before_end = async move {
+                    self.place.note_network_lock(images)?;
+                    kept(keep, state).await
+                };
+                Box::pin(before_end) as BeforeEnd<'_>
+            }),
             limit: dump.limit,
             pid: instance.handle.pid,
         };
@@ -184,6 +192,7 @@ impl Process {
         let worker = Worker::start(&self.place.criu, &shim, start).await?;
         let pid = worker.restore(&self.place.options.get(), from.limit).await?;
         let running = shim.track(pid).await?;
+        self.place.clear_network_lock().await?;
         self.instance(shim, running, cgroup).await
     }
 
@@ -287,6 +296,10 @@ impl Runtime for Process {
 
     fn folders(&self) -> Effect<'_, Folders> {
         Box::pin(std::future::ready(Ok(Folders::default())))
+    }
+
+    fn give_up_suspended(&self) -> Effect<'_, ()> {
+        Box::pin(self.place.clear_network_lock())
     }
 
     fn remove(&self) -> Effect<'_, ()> {

@@ -60,6 +60,7 @@ impl Runc {
     }
 
     async fn start_now(&self) -> Result<Instance> {
+        self.place.clear_network_lock().await?;
         let folder = self.prepare_bundle()?;
         let shim = self.place.shim(&self.shim, Isolation::None).await?;
         let pid_file = self.pid_file();
@@ -123,6 +124,7 @@ impl Runc {
         arguments.extend(switches.iter().filter(|(on, _)| *on).map(|(_, name)| *name));
         let restored = self.runc(&shim, &arguments, from.limit, true).await;
         restored.map_err(|error| with_criu_log(error, &work.join("restore.log")))?;
+        self.place.clear_network_lock().await?;
         self.instance(shim).await
     }
 
@@ -272,6 +274,10 @@ impl Runtime for Runc {
 
     fn restore<'a>(&'a self, from: RestoreFrom<'a>) -> Effect<'a, Instance> {
         Box::pin(self.restore_now(from))
+    }
+
+    fn give_up_suspended(&self) -> Effect<'_, ()> {
+        Box::pin(self.place.clear_network_lock())
     }
 
     fn remove(&self) -> Effect<'_, ()> {

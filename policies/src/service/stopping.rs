@@ -38,10 +38,10 @@ pub(super) struct Stopping {
 pub(super) enum StopPhase {
     /// A start or restore is in flight: half of it is harder to remove than all of it.
     AwaitingRun { attempt: Attempt, deadline: Instant },
-    /// The run lives until the checkpoint in flight is answered.
-    AwaitingDump { run: Attempt },
+    /// The run, if there is one, lives until the checkpoint in flight is answered.
+    AwaitingDump { run: Option<Attempt> },
     /// Told to stop.
-    Asked { run: Attempt, attempt: Attempt, deadline: Instant },
+    Asked { run: Option<Attempt>, attempt: Attempt, deadline: Instant },
     /// Being killed.
     Killing(Kill),
     /// Dead; a checkpoint that was in flight may still have to be answered.
@@ -73,7 +73,7 @@ impl Stopping {
 
     pub(super) const fn run(&self) -> Option<Attempt> {
         match &self.phase {
-            StopPhase::AwaitingDump { run } | StopPhase::Asked { run, .. } => Some(*run),
+            StopPhase::AwaitingDump { run } | StopPhase::Asked { run, .. } => *run,
             StopPhase::AwaitingRun { .. } | StopPhase::Killing(_) | StopPhase::Killed => None,
         }
     }
@@ -93,7 +93,7 @@ impl Service {
                 // Ended as asked: that says nothing about the images of this run.
                 let run = running.run;
                 self.cadence.halt();
-                self.stop_run(now, run, Then::Stop);
+                self.stop_run(now, Some(run), Then::Stop);
             }
             State::Starting(starting) => {
                 let phase = StopPhase::AwaitingRun { attempt: starting.attempt, deadline: starting.deadline };
@@ -103,7 +103,7 @@ impl Service {
                 let phase = match &recovery.phase {
                     Phase::Killing(kill) => StopPhase::Killing(kill.clone()),
                     Phase::Killed | Phase::BackingOff { .. } => StopPhase::Killed,
-                    Phase::Judging(judging) => StopPhase::AwaitingDump { run: judging.run },
+                    Phase::Judging(judging) => StopPhase::AwaitingDump { run: Some(judging.run) },
                     Phase::Climbing(climbing) => {
                         StopPhase::AwaitingRun { attempt: climbing.attempt, deadline: climbing.deadline }
                     }
@@ -112,14 +112,17 @@ impl Service {
                 self.proceed_stopping(now);
             }
             State::Stopping(stopping) => stopping.then = Then::Stop,
-            State::Held { .. } | State::Failed(_) => self.kill_and(now, Then::Stop),
-            State::Suspended(_) => self.kill_and(now, Then::Stop),
+            // Nothing of it should be left; but that it is to stay stopped must be written down.
+            State::Held { .. } | State::Failed(_) | State::Suspended(_) => {
+                self.cadence.halt();
+                self.stop_run(now, None, Then::Stop);
+            }
             State::Stopped | State::Suspending(_) | State::ShuttingDown(_) | State::Idle(_) => {}
         }
     }
 
     /// Stop a run that lives, after the checkpoint in flight if there is one.
-    pub(super) fn stop_run(&mut self, now: Instant, run: Attempt, then: Then) {
+    pub(super) fn stop_run(&mut self, now: Instant, run: Option<Attempt>, then: Then) {
         self.state = State::Stopping(Stopping { phase: StopPhase::AwaitingDump { run }, then });
         self.proceed_stopping(now);
     }
@@ -155,7 +158,7 @@ impl Service {
             (StopPhase::AwaitingRun { attempt: awaited, .. }, answer) if *awaited == attempt => {
                 match answer {
                     Ok(()) => {
-                        self.set_stop_phase(StopPhase::AwaitingDump { run: attempt });
+                        self.set_stop_phase(StopPhase::AwaitingDump { run: Some(attempt) });
                         self.proceed_stopping(now);
                     }
                     Err(failure) => self.stop_failed(now, failure),

@@ -59,7 +59,7 @@ impl Service {
             self.judge(&image, ImageVerdict::Good);
         }
         let (attempt, deadline) = (self.issue(), now + self.stop_limit());
-        let phase = StopPhase::Asked { run, attempt, deadline };
+        let phase = StopPhase::Asked { run: Some(run), attempt, deadline };
         self.state = State::Stopping(Stopping { phase, then: Then::Suspend(image.clone()) });
         self.command(Command::Stop { attempt, suspended_in: Some(image) });
     }

@@ -249,6 +249,8 @@ pub struct Status {
     pub paused: bool,
     /// Why it cannot be checkpointed, if so.
     pub degraded: Option<String>,
+    /// The image that it is in while it does not run.
+    pub suspended_in: Option<ImageId>,
     /// Why it was given up, if it was.
     pub failed: Option<GaveUp>,
     /// The last effect that failed.

@@ -135,7 +135,7 @@ fn a_failed_service_is_started_after_a_kill_and_forgets_its_past() {
 
     stage.crash();
     stage.well();
-    assert_eq!(stage.send(Event::StopRequested), ["kill"], "whatever is left of it");
+    assert_eq!(stage.send(Event::StopRequested), ["stop"], "whatever is left of it");
     stage.well();
     assert_eq!(stage.state(), StateName::Stopped);
 }
@@ -252,7 +252,7 @@ fn held_may_be_started_or_stopped_by_hand() {
     assert_eq!(stage.send(Event::StartRequested), ["kill"]);
     assert_eq!(stage.well(), ["start"]);
     let mut stage = held();
-    assert_eq!(stage.send(Event::StopRequested), ["kill"]);
+    assert_eq!(stage.send(Event::StopRequested), ["stop"]);
     stage.well();
     assert_eq!(stage.state(), StateName::Stopped);
 }

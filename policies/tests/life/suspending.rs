@@ -96,7 +96,7 @@ fn its_state_is_not_lost_by_a_start() {
     assert_eq!(admitted(&stage, Request::Start), Admission::Deny(Denial::Suspended));
     assert_eq!(stage.send(Event::StartRequested), NOTHING);
     assert_eq!(admitted(&stage, Request::Suspend), Admission::AlreadySo);
-    assert_eq!(stage.send(Event::StopRequested), ["kill"]);
+    assert_eq!(stage.send(Event::StopRequested), ["stop"]);
     stage.well();
     assert_eq!(stage.state(), StateName::Stopped);
     assert_eq!(stage.send(Event::StartRequested), ["start"], "given up on purpose");

@@ -70,6 +70,8 @@ fn to_action(word: &str, image: Option<String>) -> Result<Action, Failure> {
         "checkpoint" => Action::Checkpoint,
         "stop" => Action::Stop,
         "start" => Action::Start,
+        "suspend" => Action::Suspend,
+        "resume" => Action::Resume,
         "pause" => Action::Pause,
         "unpause" => Action::Unpause,
         _ => return Err(Failure::absent(format!("there is no action {word}"))),

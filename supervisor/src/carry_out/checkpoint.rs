@@ -1,76 +1,133 @@
 //! Taking a checkpoint: staged, dumped and captured under one freeze, sealed. It is hot then; the commit follows.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
 
+use engine::checkpoint::WhileFrozen;
 use engine::error::Report;
 use engine::failpoint::fail_point;
-use engine::images::{About, RuntimeFacts, StageNeeds, Staging};
-use engine::runtime::{Dump, Dumped, Instance};
+use engine::images::{About, Hot, Manifest, RuntimeFacts, StageNeeds, Staging};
+use engine::runtime::{Dump, Dumped, Instance, Keep};
 use policies::id::{Attempt, Epoch, ImageId};
 use policies::image::{ImageFacts, ImageVerdict};
+use policies::reclaim::Intent;
 use policies::service::Event;
 use policies::time::WallTime;
 
 use super::files::Ready;
 use super::{Freezes, Shared, blocking, failure, lock};
 
+/// Makes an image of what was dumped: from the runtime's notes and the pause.
+type Seal = Box<dyn FnOnce(serde_json::Value, Duration) -> engine::Result<Hot> + Send>;
+
+/// A checkpoint that is ready to be taken.
+struct Planned {
+    staging_dir: PathBuf,
+    image: ImageId,
+    taken_at: WallTime,
+    while_frozen: WhileFrozen,
+    seal: Seal,
+}
+
 impl Shared {
     pub(super) async fn checkpoint(self: &Arc<Self>, attempt: Attempt, limit: Duration) -> Event {
-        let freezing = Freezing::begin(&self.freezes);
-        let taken = self.take(limit, freezing).await;
-        match taken {
-            Ok((image, pause)) => {
-                self.to_commit.notify_one();
-                Event::CheckpointDone { attempt, image, pause }
-            }
-            Err(error) => Event::CheckpointFailed { attempt, failure: failure(&error) },
+        let taken = self.take(limit).await;
+        if taken.is_ok() {
+            self.to_commit.notify_one();
         }
+        answer(attempt, taken)
     }
 
-    async fn take(
+    /// A checkpoint that ends the service, with its image durable before that.
+    pub(super) async fn suspend(self: &Arc<Self>, attempt: Attempt, limit: Duration, paused: bool) -> Event {
+        let _acting = self.acting.lock().await;
+        answer(attempt, self.put_away(limit, paused).await)
+    }
+
+    async fn take(self: &Arc<Self>, limit: Duration) -> engine::Result<(ImageFacts, Duration)> {
+        let freezing = Freezing::begin(&self.freezes);
+        let instance = self.running_instance()?;
+        let planned = self.plan(&instance).await?;
+        let dump =
+            Dump { images: &planned.staging_dir, limit, before_end: None, while_frozen: planned.while_frozen };
+        let Dumped { pause, state } = self.parts().runtime.checkpoint(dump).await?;
+        drop(freezing);
+        let (seal, taken_at) = (planned.seal, planned.taken_at);
+        let hot = blocking(move || seal(state, pause)).await?;
+        Ok((facts(hot, taken_at, Durable::NotYet), pause))
+    }
+
+    async fn put_away(
         self: &Arc<Self>,
         limit: Duration,
-        freezing: Freezing<'_>,
+        paused: bool,
     ) -> engine::Result<(ImageFacts, Duration)> {
-        let parts = self.parts();
-        let instance = self.instance().ok_or_else(|| {
-            engine::Error::Unavailable(Report::new("take a checkpoint: the service does not run"))
+        let _freezing = Freezing::begin(&self.freezes);
+        let instance = self.running_instance()?;
+        let planned = self.plan(&instance).await?;
+        self.intend(Intent::Suspending, Some(planned.image.to_string()), Some(instance), paused).await?;
+        fail_point("suspend.intended");
+        let (store, seal, begun) = (self.node.store.clone(), planned.seal, Instant::now());
+        let kept: Arc<Mutex<Option<(Hot, Manifest)>>> = Arc::default();
+        let keep = Arc::clone(&kept);
+        let before_end: Keep = Box::new(move |state| {
+            let hot = seal(state, begun.elapsed())?;
+            let manifest = store.commit(&hot.id, &AtomicBool::new(false))?;
+            fail_point("suspend.kept");
+            *lock(&keep) = Some((hot, manifest));
+            Ok(())
+        });
+        let dump = Dump {
+            images: &planned.staging_dir,
+            limit,
+            before_end: Some(before_end),
+            while_frozen: planned.while_frozen,
+        };
+        let dumped = self.parts().runtime.checkpoint(dump).await;
+        fail_point("suspend.ended");
+        let dumped = match dumped {
+            Ok(dumped) => dumped,
+            Err(error) => {
+                // It runs on, or died by itself: then the next supervisor shall not take it for suspended.
+                self.intend(Intent::Running, None, self.instance(), paused).await?;
+                self.list().await;
+                return Err(error);
+            }
+        };
+        let kept = lock(&kept).take();
+        let (hot, manifest) = kept.ok_or_else(|| {
+            engine::Error::Internal(Report::new("suspend a service: it has ended, but its image was not kept"))
         })?;
-        let staging = self.stage(&instance).await?;
+        self.tell_durable(&hot.id, &manifest, begun.elapsed());
+        Ok((facts(hot, planned.taken_at, Durable::Already), dumped.pause))
+    }
+
+    fn running_instance(&self) -> engine::Result<Instance> {
+        self.instance().ok_or_else(|| {
+            engine::Error::Unavailable(Report::new("take a checkpoint: the service does not run"))
+        })
+    }
+
+    /// Everything that can be made ready while the service runs.
+    async fn plan(self: &Arc<Self>, instance: &Instance) -> engine::Result<Planned> {
+        let staging = self.stage(instance).await?;
         fail_point("checkpoint.staged");
         let files = Ready::open(self, &staging.files_dir(), instance.handle.cgroup.clone()).await?;
         let (while_frozen, captured, parent) = files.split();
-        let images = staging.criu_dir();
-        let dump = Dump { images: &images, limit, before_end: None, while_frozen };
-        let taken_at = now();
-        let dumped = parts.runtime.checkpoint(dump).await?;
-        drop(freezing);
-        let captured = lock(&captured).take();
-        let about = self.about(taken_at, &dumped);
-        let pause = dumped.pause;
-        let sealed = blocking(move || {
+        let (staging_dir, image, taken_at) = (staging.criu_dir(), staging.id().clone(), now());
+        let shared = Arc::clone(self);
+        let seal: Seal = Box::new(move |state, pause| {
+            let captured = lock(&captured).take();
             if let Some(mut captured) = captured {
                 engine::capture::finish(&mut captured)?;
             }
             drop(parent);
-            staging.seal(about)
+            staging.seal(shared.about(taken_at, state, pause))
         });
-        let hot = sealed.await?;
-        let image = ImageFacts {
-            id: hot.id,
-            taken_at,
-            verdict: ImageVerdict::Unjudged,
-            hot: true,
-            durable: false,
-            pinned: false,
-            damaged: false,
-            incompatible: None,
-            size: hot.raw_len,
-            parent: None,
-        };
-        Ok((image, pause))
+        Ok(Planned { staging_dir, image, taken_at, while_frozen, seal })
     }
 
     async fn stage(&self, instance: &Instance) -> engine::Result<Staging> {
@@ -84,7 +141,7 @@ impl Shared {
         .await
     }
 
-    fn about(&self, taken_at: WallTime, dumped: &Dumped) -> About {
+    fn about(&self, taken_at: WallTime, runtime_state: serde_json::Value, pause: Duration) -> About {
         let parts = self.parts();
         let features = parts.runtime.features();
         let versions: BTreeMap<String, String> = features.versions.into_iter().collect();
@@ -97,10 +154,39 @@ impl Shared {
             container_digest: None,
             parent: None,
             verdict: ImageVerdict::Unjudged,
-            pause_us: u64::try_from(dumped.pause.as_micros()).unwrap_or(u64::MAX),
-            runtime_state: dumped.state.clone(),
+            pause_us: u64::try_from(pause.as_micros()).unwrap_or(u64::MAX),
+            runtime_state,
             volumes: parts.volumes.iter().map(|v| v.display().to_string()).collect(),
         }
+    }
+}
+
+/// Whether an image is on disk.
+#[derive(Clone, Copy, PartialEq)]
+enum Durable {
+    Already,
+    NotYet,
+}
+
+fn answer(attempt: Attempt, taken: engine::Result<(ImageFacts, Duration)>) -> Event {
+    match taken {
+        Ok((image, pause)) => Event::CheckpointDone { attempt, image, pause },
+        Err(error) => Event::CheckpointFailed { attempt, failure: failure(&error) },
+    }
+}
+
+fn facts(hot: Hot, taken_at: WallTime, durable: Durable) -> ImageFacts {
+    ImageFacts {
+        id: hot.id,
+        taken_at,
+        verdict: ImageVerdict::Unjudged,
+        hot: true,
+        durable: durable == Durable::Already,
+        pinned: false,
+        damaged: false,
+        incompatible: None,
+        size: hot.raw_len,
+        parent: None,
     }
 }
 

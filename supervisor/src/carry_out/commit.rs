@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use engine::images::{Manifest, Store};
 use policies::id::ImageId;
@@ -59,15 +59,7 @@ async fn commit(shared: &Arc<Shared>, id: ImageId, older: Vec<ImageId>) -> bool 
     let worked = committed.is_ok();
     match committed {
         Ok(manifest) => {
-            let text = format!(
-                "image {id} is durable ({:.1} MiB of {:.1} MiB)",
-                mebibytes(manifest.sizes.stored),
-                mebibytes(manifest.sizes.raw)
-            );
-            let mut record = plain(Some(name), "image-durable", text);
-            record.image = Some(id.to_string());
-            record.took_ms = Some(begun.elapsed().as_secs_f64() * 1e3);
-            shared.node.events.record(record);
+            shared.tell_durable(&id, &manifest, begun.elapsed());
             tidy(shared, older).await;
         }
         Err(error) => {
@@ -81,6 +73,21 @@ async fn commit(shared: &Arc<Shared>, id: ImageId, older: Vec<ImageId>) -> bool 
     }
     shared.list().await;
     worked
+}
+
+impl Shared {
+    /// An image is on disk.
+    pub(super) fn tell_durable(&self, id: &ImageId, manifest: &Manifest, took: Duration) {
+        let text = format!(
+            "image {id} is durable ({:.1} MiB of {:.1} MiB)",
+            mebibytes(manifest.sizes.stored),
+            mebibytes(manifest.sizes.raw)
+        );
+        let mut record = plain(Some(self.name.as_str()), "image-durable", text);
+        record.image = Some(id.to_string());
+        record.took_ms = Some(took.as_secs_f64() * 1e3);
+        self.node.events.record(record);
+    }
 }
 
 async fn write(shared: &Arc<Shared>, id: &ImageId) -> engine::Result<Manifest> {

@@ -1,4 +1,4 @@
-//! `checkpoint`, `restore`, `stop`, `start`, `pause`, `unpause`: one request to one service.
+//! `checkpoint`, `restore`, `stop`, `start`, `suspend`, `resume`, `pause`, `unpause`: one request to one service.
 
 use std::time::Duration;
 

@@ -26,6 +26,10 @@ pub(crate) enum Trigger {
     Hang,
     /// Somebody asks for a stop.
     Stop,
+    /// Somebody wants it suspended, and it has not ended yet.
+    Suspend,
+    /// Somebody wants it suspended, and it has ended.
+    Suspended,
 }
 
 pub(crate) struct Scene {
@@ -76,6 +80,7 @@ impl Scene {
         self.node.start_only();
         match self.trigger {
             Trigger::Stop => self.assert_stopped(),
+            Trigger::Suspended => self.assert_suspended(),
             _ => self.assert_healthy(),
         }
         self.assert_works_on();
@@ -92,6 +97,9 @@ impl Scene {
             Trigger::Stop => {
                 let _ = self.node.command(&["stop", "counter"]);
             }
+            Trigger::Suspend | Trigger::Suspended => {
+                let _ = self.node.command(&["suspend", "counter"]);
+            }
             Trigger::Crash | Trigger::CrashWithoutHotCopy => {
                 self.node.signal_service("counter", Signal::SIGKILL);
             }
@@ -102,14 +110,18 @@ impl Scene {
     /// No supervisor runs: a service that lives is not left standing still.
     fn between(&self) {
         match self.trigger {
-            Trigger::Checkpoint | Trigger::CheckpointThenCrash | Trigger::Stop => {
+            Trigger::Checkpoint | Trigger::CheckpointThenCrash | Trigger::Stop | Trigger::Suspend => {
                 wait_until(FORGOTTEN_AFTER, "it is thawed without a supervisor", || {
                     frozen(&self.node).is_empty() && self.counter.get("/counter").is_ok()
                 });
                 assert_eq!(self.counter.value(), self.top, "and as it was");
                 self.counter.assert_whole();
             }
-            Trigger::FirstStart | Trigger::Crash | Trigger::CrashWithoutHotCopy | Trigger::Hang => {
+            Trigger::FirstStart
+            | Trigger::Crash
+            | Trigger::CrashWithoutHotCopy
+            | Trigger::Hang
+            | Trigger::Suspended => {
                 wait_until(FORGOTTEN_AFTER, "nothing is frozen", || frozen(&self.node).is_empty());
             }
         }
@@ -125,7 +137,7 @@ impl Scene {
         self.counter.assert_whole();
         let (value, pid) = (self.counter.value(), self.node.pid("counter"));
         match self.trigger {
-            Trigger::Checkpoint => {
+            Trigger::Checkpoint | Trigger::Suspend => {
                 assert_eq!((value, pid), (self.top, Some(self.pid)), "it was not touched");
             }
             // The image that was being taken may exist or not; what is durable is the floor.
@@ -133,6 +145,14 @@ impl Scene {
         }
         let one = self.node.traces().members().len();
         assert_eq!(one, 1, "one process of it, not two: {:?}", self.node.traces().members());
+    }
+
+    fn assert_suspended(&self) {
+        wait_until(LIMIT, "it is suspended", || self.node.state("counter") == "suspended");
+        assert!(self.node.traces().members().is_empty(), "nothing of it runs");
+        assert_eq!(self.node.json(&["resume", "counter"])["outcome"], "done");
+        assert_eq!(self.counter.value(), self.top, "nothing was lost");
+        self.counter.assert_whole();
     }
 
     fn assert_stopped(&self) {
