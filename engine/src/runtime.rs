@@ -19,7 +19,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::WhileFrozen;
-use crate::criu::{self, Criu, SharedOptions};
+use crate::criu::network::Hold;
+use crate::criu::{Criu, SharedOptions, Tcp};
 use crate::error::{Error, Report, Result};
 use crate::freeze::{Cgroup, Hierarchies};
 use crate::process::pidfd::{PidFd, start_time};
@@ -275,23 +276,36 @@ impl Place {
         Ok(shim)
     }
 
-    fn network_lock(&self) -> PathBuf {
-        self.run_folder.join("network-lock")
+    fn held_connections(&self) -> PathBuf {
+        self.run_folder.join("held-connections")
     }
 
-    /// Remembers whose rules hold the connections of a service that is about to end. Rules and note both last until the host is started anew.
-    fn note_network_lock(&self, images: &Path) -> Result<()> {
-        match criu::network::run_of(images) {
-            Some(run) => crate::durable::atomic_write_volatile(&self.network_lock(), run.as_bytes(), 0o600),
-            None => Ok(()),
+    /// Holds the connections of a service that has been dumped and is about to end. The note comes first: rules that nobody knows of would stay.
+    async fn hold_connections(&self, images: &Path, pid: i32) -> Result<()> {
+        if self.options.get().tcp == Tcp::Close {
+            return Ok(());
         }
+        let hold = Hold::plan(images, pid, &format!("supervisor-{}-{}", self.node, self.service));
+        if hold.is_nothing() {
+            return Ok(());
+        }
+        let note = serde_json::to_vec(&hold)
+            .map_err(|e| Error::Internal(Report::new("note what holds connections").because(e)))?;
+        crate::durable::atomic_write_volatile(&self.held_connections(), &note, 0o600)?;
+        let taken = hold.take(pid).await;
+        if taken.is_err() {
+            self.release_connections().await?;
+        }
+        taken
     }
 
-    /// Removes such rules, unless a restore has done so.
-    async fn clear_network_lock(&self) -> Result<()> {
-        let path = self.network_lock();
-        let Ok(run) = std::fs::read_to_string(&path) else { return Ok(()) };
-        criu::network::unlock(&run).await?;
+    /// Lets them go, whether a restore has done so already or not.
+    async fn release_connections(&self) -> Result<()> {
+        let path = self.held_connections();
+        let Ok(note) = std::fs::read(&path) else { return Ok(()) };
+        // A note that cannot be read is of another version; its rules end with the host.
+        let hold: Hold = serde_json::from_slice(&note).unwrap_or_default();
+        hold.release().await?;
         crate::durable::remove_file(&path)
     }
 

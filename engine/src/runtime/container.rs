@@ -88,7 +88,7 @@ impl<E: Engine> Container<E> {
     }
 
     async fn start_now(&self) -> Result<Instance> {
-        self.place.clear_network_lock().await?;
+        self.place.release_connections().await?;
         self.engine.ready().await?;
         if let Some(recipe) = self.engine.recipe()
             && self.engine.find().await?.is_none()
@@ -211,7 +211,7 @@ impl<E: Engine> Container<E> {
             ))));
         }
         self.engine.restore(&known, &from, &self.place.options.get()).await?;
-        self.place.clear_network_lock().await?;
+        self.place.release_connections().await?;
         self.instance(self.known().await?).await
     }
 
@@ -316,7 +316,7 @@ impl<E: Engine> Runtime for Container<E> {
     }
 
     fn give_up_suspended(&self) -> Effect<'_, ()> {
-        Box::pin(self.place.clear_network_lock())
+        Box::pin(self.place.release_connections())
     }
 
     fn remove(&self) -> Effect<'_, ()> {

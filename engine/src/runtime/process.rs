@@ -73,7 +73,7 @@ impl Process {
     }
 
     async fn start_now(&self) -> Result<Instance> {
-        self.place.clear_network_lock().await?;
+        self.place.release_connections().await?;
         let cgroup = self.place.hierarchies.make(&self.place.node, &self.place.service)?;
         let shim = self.place.shim(&self.shim, self.spec.isolation).await?;
         let mut env = vec![("PATH".to_owned(), default_path())];
@@ -160,9 +160,9 @@ impl Process {
             shim,
             options: &self.place.options.get(),
             before_end: dump.before_end.map(|keep| {
-                let (state, images) = (state.clone(), dump.images);
+                let (state, images, pid) = (state.clone(), dump.images, instance.handle.pid);
                 let before_end = async move {
-                    self.place.note_network_lock(images)?;
+                    self.place.hold_connections(images, pid).await?;
                     kept(keep, state).await
                 };
                 Box::pin(before_end) as BeforeEnd<'_>
@@ -192,7 +192,7 @@ impl Process {
         let worker = Worker::start(&self.place.criu, &shim, start).await?;
         let pid = worker.restore(&self.place.options.get(), from.limit).await?;
         let running = shim.track(pid).await?;
-        self.place.clear_network_lock().await?;
+        self.place.release_connections().await?;
         self.instance(shim, running, cgroup).await
     }
 
@@ -299,7 +299,7 @@ impl Runtime for Process {
     }
 
     fn give_up_suspended(&self) -> Effect<'_, ()> {
-        Box::pin(self.place.clear_network_lock())
+        Box::pin(self.place.release_connections())
     }
 
     fn remove(&self) -> Effect<'_, ()> {

@@ -25,7 +25,7 @@ pub(in crate::runtime) async fn container(
     noted: serde_json::Value,
 ) -> Result<Dumped> {
     let state = State::read(state_folder)?;
-    let images = dump.images;
+    let (images, pid) = (dump.images, instance.handle.pid);
     let (path, descriptors) = (dump.images.join(DESCRIPTORS), state.descriptors()?);
     let complete = async move {
         durable::atomic_write_volatile(&path, &descriptors, 0o600)?;
@@ -50,7 +50,7 @@ pub(in crate::runtime) async fn container(
             let state = noted.clone();
             let finished = async move {
                 complete.await?;
-                place.note_network_lock(images)?;
+                place.hold_connections(images, pid).await?;
                 kept(keep, state).await
             };
             (Some(Box::pin(finished)), None)
