@@ -37,7 +37,7 @@ pub use reference::reference;
 pub use schema::schema;
 pub use settings::{
     Address, Api, CgroupMode, CheckpointPlan, Compression, CpuCap, CriuOptions, Docker, Hot, HttpProbe,
-    Isolation, NetworkLock, Node, Output, Podman, Probe, ProbeKind, Process, Recipe, Runc, Runtime, Service,
+    Isolation, KeyFile, NetworkLock, Node, Output, Podman, Probe, ProbeKind, Process, Recipe, Runc, Runtime, Service,
     Store, Tcp,
 };
 

@@ -296,6 +296,7 @@ impl World {
             durable: attempt.0 % 2 == 0,
             pinned: false,
             damaged: false,
+            locked: false,
             incompatible: None,
             size: 1,
             parent: None,

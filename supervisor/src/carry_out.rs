@@ -407,6 +407,9 @@ impl Judge {
     pub(super) fn facts(&self, records: Vec<ImageRecord>) -> Vec<ImageFacts> {
         let judged = |record: ImageRecord| {
             let mut facts = record.facts;
+            if facts.locked {
+                return facts;
+            }
             facts.incompatible = record.about.and_then(|about| {
                 let other = about.runtime.program != self.program;
                 let why = "it was taken of another command, environment or bundle than is configured now";

@@ -144,17 +144,17 @@ pub(super) mod host_path {
 }
 
 /// Bytes that are mostly not text.
-pub(super) mod hex {
+pub(crate) mod hex {
     use super::{Deserialize, Deserializer, Serializer, digits, value};
 
-    pub(in crate::capture) fn serialize<S: Serializer>(
+    pub(crate) fn serialize<S: Serializer>(
         bytes: &[u8],
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&bytes.iter().flat_map(|b| digits(*b)).collect::<String>())
     }
 
-    pub(in crate::capture) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Vec<u8>, D::Error> {
         let text = std::borrow::Cow::<str>::deserialize(deserializer)?;

@@ -66,6 +66,7 @@ impl Shared {
             durable: false,
             pinned: false,
             damaged: false,
+            locked: false,
             incompatible: None,
             size: hot.raw_len,
             parent: None,
