@@ -115,7 +115,11 @@ fn secrets_stay_secret_through_crashes_wrong_keys_and_rotation() {
     scene.node.start();
     assert_eq!(scene.counter.value(), 0, "started cold");
     let said = scene.node.wait_for_event(mark, "images-locked", |_| true);
-    assert!(said.text.contains("which is not configured") && said.text.contains("encryption_"), "{}", said.text);
+    assert!(
+        said.text.contains("which is not configured") && said.text.contains("encryption_"),
+        "{}",
+        said.text
+    );
     let listed = scene.image();
     assert!(listed["damaged"].is_null() && listed["incompatible"].is_string(), "{listed}");
     let verified = scene.node.command(&["verify", &image]);

@@ -147,16 +147,11 @@ pub(super) mod host_path {
 pub(crate) mod hex {
     use super::{Deserialize, Deserializer, Serializer, digits, value};
 
-    pub(crate) fn serialize<S: Serializer>(
-        bytes: &[u8],
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&bytes.iter().flat_map(|b| digits(*b)).collect::<String>())
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<u8>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
         let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
         let pairs = text.as_bytes().chunks(2).map(|pair| match pair {
             [high, low] => value(*high, *low),

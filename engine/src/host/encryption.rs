@@ -24,7 +24,8 @@ pub(super) fn examine(places: &Places) -> Fact {
         return Fact::note(TOPIC, text)
             .remedy("set store.encryption_key_file, or put the store on an encrypted disk");
     };
-    let text = format!("key {key}: {current} images under it, {former} under former keys, {plain} not encrypted");
+    let text =
+        format!("key {key}: {current} images under it, {former} under former keys, {plain} not encrypted");
     match former {
         0 => Fact::ok(TOPIC, text),
         _ => Fact::note(TOPIC, text).remedy("supervisor rekey, then former keys can be taken out"),

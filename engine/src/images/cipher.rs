@@ -144,8 +144,7 @@ fn cipher(key: &KeyBytes) -> XChaCha20Poly1305 {
 fn seal(key: &KeyBytes, about: &[u8], text: &[u8]) -> Result<Vec<u8>> {
     let nonce: [u8; NONCE_LENGTH] = random()?;
     let mut sealed = [&nonce[..], text].concat();
-    let tag =
-        cipher(key).encrypt_inout_detached(&nonce.into(), about, (&mut sealed[NONCE_LENGTH..]).into());
+    let tag = cipher(key).encrypt_inout_detached(&nonce.into(), about, (&mut sealed[NONCE_LENGTH..]).into());
     let tag: [u8; TAG_LENGTH] =
         tag.map_err(|_| Error::Internal(Report::new("text is too long to be encrypted")))?.into();
     sealed.extend_from_slice(&tag);

@@ -207,11 +207,7 @@ impl Manifest {
         if (raw, stored) != (Some(self.sizes.raw), Some(self.sizes.stored)) {
             return wrong("has sums that do not agree");
         }
-        if self.about.parent.is_some() {
-            wrong("needs a parent, which no version knows yet")
-        } else {
-            Ok(())
-        }
+        if self.about.parent.is_some() { wrong("needs a parent, which no version knows yet") } else { Ok(()) }
     }
 }
 
@@ -270,7 +266,10 @@ pub(in crate::images) mod text {
 
     use serde::{Deserialize, Deserializer, Serializer, de};
 
-    pub(in crate::images) fn serialize<T: Display, S: Serializer>(value: &T, out: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::images) fn serialize<T: Display, S: Serializer>(
+        value: &T,
+        out: S,
+    ) -> Result<S::Ok, S::Error> {
         out.collect_str(value)
     }
 

@@ -57,12 +57,7 @@ struct Shared<'a> {
 ///
 /// # Errors
 /// `Corrupt` for anything that isn't as it was written; then the target holds an unknown part of it.
-pub(super) fn read_image(
-    folder: &Path,
-    opened: &Opened,
-    target: Target,
-    cancel: &AtomicBool,
-) -> Result<()> {
+pub(super) fn read_image(folder: &Path, opened: &Opened, target: Target, cancel: &AtomicBool) -> Result<()> {
     let manifest = &opened.manifest;
     let parts = manifest.files.iter().map(|file| vec![None; usize::try_from(file.blocks()).unwrap_or(0)]);
     let shared = Shared {

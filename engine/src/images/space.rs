@@ -121,7 +121,8 @@ mod tests {
     fn memory_is_chosen_while_it_suffices_then_the_disk_then_nothing() {
         let (store, memory) = (tempfile::tempdir(), tempfile::tempdir_in("/dev/shm"));
         let (store, memory) = (store.expect("a folder"), memory.expect("a folder in memory"));
-        let places = Places { store: store.path().into(), memory: Some(memory.path().into()), spill: Spill::ToDisk };
+        let places =
+            Places { store: store.path().into(), memory: Some(memory.path().into()), spill: Spill::ToDisk };
         let kept = Places { spill: Spill::Never, ..places.clone() };
         let without = Places { memory: None, ..places.clone() };
         assert!(memory_available().expect("this kernel says") > 0);

@@ -18,7 +18,9 @@ use policies::id::{Epoch, ImageId, ServiceName};
 use policies::image::ImageVerdict;
 use policies::time::WallTime;
 
-use super::{About, Codec, Hot, KeySource, Keyring, Manifest, Prepared, RuntimeFacts, Settings, StageNeeds, Store};
+use super::{
+    About, Codec, Hot, KeySource, Keyring, Manifest, Prepared, RuntimeFacts, Settings, StageNeeds, Store,
+};
 use crate::compat::Host;
 use crate::durable;
 

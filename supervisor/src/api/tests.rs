@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use engine::compat::Host;
-use engine::images::{About, Codec, RuntimeFacts, Settings, StageNeeds, Store};
+use engine::images::{About, Codec, Keyring, RuntimeFacts, Settings, StageNeeds, Store};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
@@ -53,6 +53,7 @@ impl Fixture {
             hot_max_size: None,
             keep_hot: 0,
             codec: Codec::Zstd,
+            keys: Keyring::none(),
             min_free: 0,
             max_total_size: None,
         };

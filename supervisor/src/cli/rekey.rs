@@ -25,7 +25,8 @@ pub(crate) async fn rekey(screen: &Screen, client: &Client) -> Result<(), Failur
 
 fn shown(outcome: &RekeyedImages) -> String {
     let RekeyedImages { key, done, already, plain, left } = outcome;
-    let mut text = format!("key {key}: {} wrapped anew, {already} were already", words::count(done.len(), "image"));
+    let mut text =
+        format!("key {key}: {} wrapped anew, {already} were already", words::count(done.len(), "image"));
     if *plain > 0 {
         text.push_str(&format!(", {plain} not encrypted"));
     }
@@ -46,7 +47,8 @@ mod tests {
         let left = vec![LeftImage { id: "i3".to_owned(), why: "another key".to_owned() }];
         let done = vec!["i1".to_owned(), "i2".to_owned()];
         let outcome = RekeyedImages { key: "a1".to_owned(), done, already: 4, plain: 1, left };
-        let expected = "key a1: 2 images wrapped anew, 4 were already, 1 not encrypted\ni3  left  another key\n";
+        let expected =
+            "key a1: 2 images wrapped anew, 4 were already, 1 not encrypted\ni3  left  another key\n";
         assert_eq!(shown(&outcome), expected);
     }
 }

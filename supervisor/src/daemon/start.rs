@@ -206,7 +206,6 @@ fn tell_encryption(events: &Events, store: &Store) -> engine::Result<()> {
     if let Some((_, why)) = found.locked.first() {
         let count = found.locked.len();
         let text = format!("{count} of the images cannot be read: {why}");
-        tracing::error!("{text}");
         events.record(plain(None, "images-locked", text));
     }
     if found.key.is_some() && found.plain > 0 {

@@ -110,8 +110,9 @@ impl Secret {
             (Self::Passphrase(words), Derivation::Argon2id { memory_kib, passes, lanes, salt }) => {
                 argon2id(words, (*memory_kib, *passes, *lanes), salt)?
             }
-            (Self::Raw(_), Derivation::Argon2id { .. })
-            | (Self::Passphrase(_), Derivation::KeyFile) => return Ok(None),
+            (Self::Raw(_), Derivation::Argon2id { .. }) | (Self::Passphrase(_), Derivation::KeyFile) => {
+                return Ok(None);
+            }
         };
         let derive = |purpose: &str| blake3::derive_key(purpose, bytes.as_slice());
         let id = blake3::Hash::from(derive("supervisor image format 2: key id")).to_hex()[..16].to_owned();
@@ -169,5 +170,8 @@ fn read_private(path: &Path, length_max: usize) -> Result<Zeroizing<Vec<u8>>> {
 }
 
 fn how_to_make(path: &Path) -> String {
-    format!("make one: (umask 077; head -c {KEY_LENGTH} /dev/urandom > {}); keep a copy of it elsewhere", path.display())
+    format!(
+        "make one: (umask 077; head -c {KEY_LENGTH} /dev/urandom > {}); keep a copy of it elsewhere",
+        path.display()
+    )
 }

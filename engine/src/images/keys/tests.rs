@@ -93,8 +93,11 @@ fn nothing_of_a_key_is_shown() {
 
 #[test]
 fn costs_out_of_all_proportion_are_no_derivation() {
-    let argon2id = |memory_kib, passes, lanes, salt: usize| {
-        Derivation::Argon2id { memory_kib, passes, lanes, salt: vec![0; salt] }
+    let argon2id = |memory_kib, passes, lanes, salt: usize| Derivation::Argon2id {
+        memory_kib,
+        passes,
+        lanes,
+        salt: vec![0; salt],
     };
     assert!(Derivation::KeyFile.is_sound() && argon2id(64 << 10, 3, 4, 16).is_sound());
     for wrong in [

@@ -87,8 +87,9 @@ impl Wrapped {
     ) -> Result<Self> {
         let corrupt = |what: String| Error::Corrupt(Report::new(format!("{what}: {}", shown.display())));
         let (_, json) = envelope::open(WHAT, VERSION, bytes, shown)?;
-        let read: Self = serde_json::from_slice(json)
-            .map_err(|e| Error::Corrupt(Report::new(format!("not a data key: {}", shown.display())).because(e)))?;
+        let read: Self = serde_json::from_slice(json).map_err(|e| {
+            Error::Corrupt(Report::new(format!("not a data key: {}", shown.display())).because(e))
+        })?;
         if (&read.service, &read.id) != (service, id) {
             return Err(corrupt(format!("data key is of image {} of {}", read.id, read.service)));
         }
@@ -102,10 +103,14 @@ impl Wrapped {
         let text = format!("image {} is encrypted under key {}, which is not configured", self.id, self.key);
         let remedy = match (keys.encrypts(), &self.derivation) {
             (false, _) => "set store.encryption_key_file or store.encryption_passphrase_file",
-            (true, Derivation::KeyFile) => "name the right file in store.encryption_key_file, or a former one in \
-                store.encryption_old_key_files",
-            (true, Derivation::Argon2id { .. }) => "name the right passphrase in store.encryption_passphrase_file, or a \
-                former one in store.encryption_old_passphrase_files",
+            (true, Derivation::KeyFile) => {
+                "name the right file in store.encryption_key_file, or a former one in \
+                store.encryption_old_key_files"
+            }
+            (true, Derivation::Argon2id { .. }) => {
+                "name the right passphrase in store.encryption_passphrase_file, or a \
+                former one in store.encryption_old_passphrase_files"
+            }
         };
         Error::Refused(Report::new(text).remedy(remedy))
     }

@@ -71,7 +71,8 @@ impl Manifest {
     /// The bytes of the file of an encrypted image.
     pub(in crate::images) fn encode_sealed(&self, key: &DataKey) -> Result<Vec<u8>> {
         self.check().map_err(|e| Error::Internal(e.report().clone()))?;
-        let failed = |e: serde_json::Error| Error::Internal(Report::new("cannot write a manifest").because(e));
+        let failed =
+            |e: serde_json::Error| Error::Internal(Report::new("cannot write a manifest").because(e));
         let mut content = serde_json::to_vec(&Readable::of(self)).map_err(failed)?;
         content.push(b'\n');
         let sealed = key.seal_manifest(&content, &serde_json::to_vec(self).map_err(failed)?)?;

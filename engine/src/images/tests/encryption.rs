@@ -133,7 +133,10 @@ fn a_part_of_another_image_is_noticed() {
         assert_noticed(&fixture, &store, &format!("{name} of another image"));
         fs::write(one.join(name), bytes).expect("mended");
     }
-    for pair in [&["manifest", "key"][..], &["manifest", "key", "state.seg", "memory-0.seg", "files-0.seg", "files-1.seg"]] {
+    for pair in [
+        &["manifest", "key"][..],
+        &["manifest", "key", "state.seg", "memory-0.seg", "files-0.seg", "files-1.seg"],
+    ] {
         for name in pair {
             fs::copy(other.join(name), one.join(name)).expect("exchanged");
         }
@@ -175,7 +178,8 @@ fn the_readable_part_is_believed_only_with_the_rest() {
     let content = &bytes[bytes.iter().position(|b| *b == b'\n').expect("a first line") + 1..];
     let end = content.iter().position(|b| *b == b'\n').expect("a readable line");
     let line = std::str::from_utf8(&content[..end]).expect("text");
-    for (was, is) in [("\"unjudged\"", "\"good\""), ("node-1", "node-2"), ("\"taken_at\":", "\"taken_at\":1")] {
+    for (was, is) in [("\"unjudged\"", "\"good\""), ("node-1", "node-2"), ("\"taken_at\":", "\"taken_at\":1")]
+    {
         assert!(line.contains(was), "{was} is not in {line}");
         let forged = [line.replace(was, is).as_bytes(), &content[end..]].concat();
         fs::write(&path, envelope::seal("supervisor-image", 2, &forged)).expect("forged");
