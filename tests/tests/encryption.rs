@@ -54,7 +54,11 @@ impl Scene {
     fn go_down(&mut self) {
         self.node.stop();
         self.node.signal_service("counter", Signal::SIGKILL);
-        fs::remove_dir_all(self.node.traces().hot_folder().join("counter")).expect("hot images");
+        let hot = self.node.traces().hot_folder().join("counter");
+        // After a cold start there is none.
+        if hot.exists() {
+            fs::remove_dir_all(hot).expect("hot images");
+        }
     }
 
     fn image(&self) -> serde_json::Value {

@@ -69,7 +69,10 @@ async fn without_a_key_there_is_no_rotation() {
     let fixture = Fixture::new().await;
     let (status, answer) = fixture.post("/v1/rekey", "").await;
     assert_eq!((status, &answer["kind"]), (409, &json!("refused")));
-    assert!(answer["error"].as_str().is_some_and(|why| why.contains("store.encryption_key_file")), "{answer}");
+    assert!(
+        answer["error"].as_str().is_some_and(|why| why.contains("store.encryption_key_file")),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
