@@ -7,7 +7,8 @@
 //! ```
 //!
 //! An image is durable if and only if its manifest exists; a hot one exists if and only if its seal does. Nothing is edited
-//! in place: judgements are marks beside the image. With a key, durable images are encrypted, and nothing unencrypted lies on disk. The format is described byte by byte in `docs/image-format.md`.
+//! in place: judgements are marks beside the image. With a key, durable images are encrypted, and nothing unencrypted lies on
+//! disk. The format is described byte by byte in `docs/image-format.md`.
 //!
 //! It refuses to decide: which image to remove or to restore is said by `policies`. All of it is synchronous and may take as long as
 //! a disk takes, so callers keep it off the runtime's threads. One process uses a store at a time.

@@ -1,8 +1,8 @@
 //! Which images may go: a plan, not a deletion.
 //!
 //! Never planned: a pinned image, one in use, the parent of a kept one, the newest durable image of the best verdict
-//! there is, the same of those under a key that is not at hand, the newest image of all, and one still being written. What is not durable yet is neither counted
-//! nor a reason to delete: it pushes nobody out.
+//! there is, the same of those under a key that is not at hand, the newest image of all, and one still being written.
+//! What is not durable yet is neither counted nor a reason to delete: it pushes nobody out.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -332,7 +332,7 @@ fn what_lay_on_disk_before_encryption_goes_once_it_is_encrypted() {
     assert!(!holds(&fixture.image(".files-a-2"), SECRET).is_empty());
     commit(&store, "a-2");
     assert!(!fixture.image(".files-a-2").exists());
-    assert_eq!(holds(fixture.disk.path(), SECRET), [PathBuf::new(); 0]);
+    assert_eq!(holds(fixture.disk.path(), SECRET), Vec::<PathBuf>::new());
     assert!(restored(&store, "a-2") == telling());
     assert!(restored(&store, "a-1") == Content::small(1));
 }
@@ -355,7 +355,7 @@ fn an_archive_is_as_encrypted_as_the_image() {
             there.export(&image("a-1"), &mut again).expect("exported");
             assert!(again == archive);
         } else {
-            assert_eq!(tree(&to.disk.path().join("store")), [PathBuf::new(); 0], "nothing is left");
+            assert_eq!(tree(&to.disk.path().join("store")), Vec::<PathBuf>::new(), "nothing is left");
         }
     }
     for at in (0..archive.len()).step_by(archive.len() / 60) {
