@@ -6,6 +6,7 @@
 
 mod containers;
 mod dependencies;
+mod encryption;
 mod service;
 mod volumes;
 
@@ -22,6 +23,7 @@ pub(crate) fn check(raw: &Raw, places: &Places) -> Vec<Draft> {
     let mut rules = Rules { places, drafts: Vec::new() };
     folders(raw, &mut rules);
     store(raw, &mut rules);
+    encryption::check(raw, &mut rules);
     containers::check(raw, &mut rules);
     dependencies::check(raw, &mut rules);
     volumes::check(raw, &mut rules);

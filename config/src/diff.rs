@@ -114,6 +114,8 @@ fn node_changes(old: &Config, new: &Config) -> Vec<&'static str> {
         ("node.run_dir", old.node.run_dir != new.node.run_dir),
         ("store.path", old.store.path != new.store.path),
         ("store.hot", old.store.hot != new.store.hot),
+        ("store.encryption", old.store.encryption != new.store.encryption),
+        ("store.encryption_old", old.store.old_keys != new.store.old_keys),
         ("api.socket", old.api.socket != new.api.socket),
     ];
     all.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()

@@ -36,6 +36,19 @@ pub struct Store {
     pub hot: Hot,
     /// Bytes of memory that hot images may take together; `None`: the engine decides by the host's memory.
     pub hot_max_size: Option<u64>,
+    /// What durable images are encrypted under; `None`: they are not.
+    pub encryption: Option<KeyFile>,
+    /// What older images may be encrypted under.
+    pub old_keys: Vec<KeyFile>,
+}
+
+/// Where a key of images comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyFile {
+    /// A file of 32 bytes.
+    Key(PathBuf),
+    /// A file with a passphrase.
+    Passphrase(PathBuf),
 }
 
 /// The codec of durable images.

@@ -32,6 +32,8 @@ fn an_empty_file_has_the_nodes_defaults() {
         max_total_size: None,
         hot: Hot::Memory,
         hot_max_size: None,
+        encryption: None,
+        old_keys: Vec::new(),
     };
     assert_eq!(config.store, store);
     assert_eq!(config.api.socket, PathBuf::from("/run/supervisor/api.sock"));

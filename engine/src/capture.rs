@@ -44,6 +44,7 @@ use std::path::{Path, PathBuf};
 
 pub use aside::{Pending, keep_pending, pending, undo_pending};
 pub use bytes::TreePath;
+pub(crate) use bytes::hex;
 pub use finish::finish;
 pub use index::{
     Checksum, Content, Device, Entry, Extent, Index, Kind, Meta, Reason, Skipped, Timestamp, TreeIndex, Xattr,

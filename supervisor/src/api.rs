@@ -22,7 +22,9 @@ use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use answer::{ErrorBody, VerifiedImage, Version};
+#[cfg(test)]
+pub(crate) use answer::LeftImage;
+pub(crate) use answer::{ErrorBody, RekeyedImages, VerifiedImage, Version};
 pub(crate) use services::ActionBody;
 
 use crate::control::Control;
@@ -99,6 +101,7 @@ fn router(api: Api) -> Router {
         .route("/v1/images/{id}/pin", post(images::pin))
         .route("/v1/images/{id}/unpin", post(images::unpin))
         .route("/v1/images/{id}/export", get(images::export))
+        .route("/v1/rekey", post(images::rekey))
         .route("/v1/services/{name}/{action}", post(services::act))
         .fallback(async || Failure::absent("no such address; see docs/cli.md for those there are"))
         .method_not_allowed_fallback(async || Failure::method())

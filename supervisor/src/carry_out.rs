@@ -238,10 +238,12 @@ impl Shared {
                 Ok(()) => Event::Killed { attempt },
                 Err(error) => Event::KillFailed { attempt, failure: failure(&error) },
             })),
-            Command::Stop { attempt, suspended_in } => Some(Outcome::Happened(match self.stop(suspended_in, paused).await {
-                Ok(()) => Event::Stopped { attempt },
-                Err(error) => Event::StopFailed { attempt, failure: failure(&error) },
-            })),
+            Command::Stop { attempt, suspended_in } => {
+                Some(Outcome::Happened(match self.stop(suspended_in, paused).await {
+                    Ok(()) => Event::Stopped { attempt },
+                    Err(error) => Event::StopFailed { attempt, failure: failure(&error) },
+                }))
+            }
             Command::JudgeImage { image, verdict } => {
                 let store = self.node.store.clone();
                 let judged = blocking(move || store.set_verdict(&image, verdict)).await;
@@ -391,6 +393,9 @@ impl Judge {
     pub(super) fn facts(&self, records: Vec<ImageRecord>) -> Vec<ImageFacts> {
         let judged = |record: ImageRecord| {
             let mut facts = record.facts;
+            if facts.locked {
+                return facts;
+            }
             facts.incompatible = record.about.and_then(|about| {
                 let other = about.runtime.program != self.program;
                 let why = "it was taken of another command, environment or bundle than is configured now";

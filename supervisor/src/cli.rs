@@ -11,6 +11,7 @@ mod events;
 mod export;
 mod failure;
 mod images;
+mod rekey;
 mod run;
 mod screen;
 mod status;
@@ -143,6 +144,8 @@ pub(crate) enum Command {
         /// A file that is not there yet; - is standard output
         file: PathBuf,
     },
+    /// Encrypt the data keys of all images under the present key, so that former keys are not needed any more
+    Rekey,
     /// Stop a service; it stays stopped until it is started
     Stop(Target),
     /// Start a service
@@ -217,6 +220,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Some(Command::Pin { id }) => images::mark(&screen, &client(), &id, "pin").await,
         Some(Command::Unpin { id }) => images::mark(&screen, &client(), &id, "unpin").await,
         Some(Command::Export { id, file }) => export::export(&screen, &client(), &id, &file).await,
+        Some(Command::Rekey) => rekey::rekey(&screen, &client()).await,
         Some(Command::Restore { target, image }) => {
             act::act(&screen, &client(), "restore", &target, image).await
         }

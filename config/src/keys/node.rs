@@ -90,7 +90,32 @@ static STORE: Section = Section {
             "Memory that hot images may take together; an image that does not fit stays on disk only.",
         ),
         Key::unsupported("replica", "leave `[[store.replica]]` out: images stay on this host"),
-        Key::unsupported("encryption_key_file", "leave it out, and put the store on an encrypted disk"),
+        Key::optional(
+            "encryption_key_file",
+            Kind::Path,
+            "images are not encrypted",
+            "\"/etc/supervisor/images.key\"",
+            "Encrypt durable images under the key in this file: 32 random bytes, mode 0600. Needs `hot = \"memory\"`.",
+        ),
+        Key::optional(
+            "encryption_passphrase_file",
+            Kind::Path,
+            "no passphrase",
+            "\"/etc/supervisor/images.passphrase\"",
+            "The same with a passphrase of at least 12 bytes (Argon2id) instead of a key file.",
+        ),
+        Key::default(
+            "encryption_old_key_files",
+            Kind::List(&Kind::Path),
+            "[]",
+            "Former key files, until `supervisor rekey` has wrapped every image under the present one.",
+        ),
+        Key::default(
+            "encryption_old_passphrase_files",
+            Kind::List(&Kind::Path),
+            "[]",
+            "The same for former passphrases.",
+        ),
     ],
 };
 

@@ -102,7 +102,8 @@ fn has_own_network(pid: i32) -> bool {
 
 /// The established connections in a process's network namespace, its own address first.
 fn connections(pid: i32) -> Result<Vec<(SocketAddr, SocketAddr)>> {
-    let read = |e| Error::Unavailable(Report::new(format!("read the connections of process {pid}")).because(e));
+    let read =
+        |e| Error::Unavailable(Report::new(format!("read the connections of process {pid}")).because(e));
     let process = Process::new(pid).map_err(read)?;
     let mut all = process.tcp().map_err(read)?;
     // Absent where the kernel has no IPv6.

@@ -21,7 +21,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use super::Api;
-use super::answer::{Failure, VerifiedImage};
+use super::answer::{Failure, LeftImage, RekeyedImages, VerifiedImage};
 use crate::status::ImageStatus;
 
 /// Bytes of an archive that travel at once.
@@ -52,6 +52,7 @@ fn image_status(record: &ImageRecord, here: Result<&Host, &str>, now: SystemTime
         pinned: facts.pinned,
         damaged: record.damage.clone(),
         incompatible: facts.incompatible.clone().or_else(|| incompatible(record, here)),
+        key: record.key.clone(),
         size_bytes: record.sizes.raw,
         stored_bytes: record.sizes.stored,
         pause_ms: record
@@ -107,6 +108,19 @@ pub(super) async fn verify(
         size_bytes: verified.sizes.raw,
         stored_bytes: verified.sizes.stored,
         took_ms: begun.elapsed().as_secs_f64() * 1e3,
+    }))
+}
+
+/// `POST /v1/rekey`
+pub(super) async fn rekey(State(api): State<Api>) -> Result<Json<RekeyedImages>, Failure> {
+    let outcome = in_store(&api, Store::rekey).await??;
+    let left = outcome.left.into_iter().map(|(id, why)| LeftImage { id: id.to_string(), why });
+    Ok(Json(RekeyedImages {
+        key: outcome.key,
+        done: outcome.done.iter().map(ToString::to_string).collect(),
+        already: outcome.already,
+        plain: outcome.plain,
+        left: left.collect(),
     }))
 }
 
