@@ -18,7 +18,7 @@ use crate::error::{Error, Report, Result};
 use crate::process::command::Command;
 
 const NAME: &str = "inventory.img";
-const MAGIC: [u32; 2] = [0x5456_4319, 0x5831_3116];
+const MAGICS: [u32; 1] = [0x5831_3116];
 const FAMILY: &str = "inet";
 const OF_CRIU: &str = "CRIU-";
 /// What is left of a run's name in a table's.
@@ -43,7 +43,7 @@ struct Inventory {
 impl Hold {
     /// What holds the connections of a dumped process, which still stands still, or will: `table` is the name for rules of ours.
     pub(crate) fn plan(images: &Path, pid: i32, table: &str) -> Self {
-        let run = file::read::<Inventory>(&images.join(NAME), MAGIC).and_then(|inventory| inventory.run);
+        let run = file::read::<Inventory>(&images.join(NAME), &MAGICS).and_then(|inventory| inventory.run);
         let table = has_own_network(pid).then(|| table.to_owned());
         Self { run: run.filter(|run| run.len() >= NAME_MIN), table }
     }
@@ -160,6 +160,16 @@ mod tests {
         }
         assert_eq!(hold.names("table ip supervisor-a"), None);
         assert_eq!(Hold::default().names("table inet CRIU-d0a15638-4e88-486c-ab"), None);
+    }
+
+    #[test]
+    fn the_run_stands_in_the_inventory() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join(NAME), include_bytes!("network/inventory.img")).expect("written");
+        let pid = i32::try_from(std::process::id()).expect("a pid");
+        let hold = Hold::plan(folder.path(), pid, "t");
+        assert_eq!(hold.run.as_deref(), Some("d0a15638-4e88-486c-ab45-0231c718cd94"));
+        assert_eq!(hold.table, None);
     }
 
     #[test]
