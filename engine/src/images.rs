@@ -126,15 +126,37 @@ impl Store {
     /// `Unavailable` when there is room nowhere; `Invalid` when the id is taken.
     pub fn stage(&self, service: &ServiceName, id: &ImageId, needs: StageNeeds) -> Result<Staging> {
         let (places, settings) = (self.places(), self.settings());
+        let place = space::place_for(places, needs.memory, settings.hot_max_size, settings.min_free)?;
+        if needs.files > 0 {
+            space::disk_has(&places.store, needs.files, settings.min_free)?;
+        }
+        self.stage_at(service, id, place)
+    }
+
+    /// The same on disk, for what comes from elsewhere and has no size yet; whoever fills it asks [`Store::has_room`] now and then.
+    ///
+    /// # Errors
+    /// As [`Store::stage`].
+    pub fn stage_on_disk(&self, service: &ServiceName, id: &ImageId) -> Result<Staging> {
+        self.has_room()?;
+        self.stage_at(service, id, space::Place::Disk)
+    }
+
+    /// Whether the disk still has what is to stay free on it.
+    ///
+    /// # Errors
+    /// `Unavailable` when it has not.
+    pub fn has_room(&self) -> Result<()> {
+        space::disk_has(&self.places().store, 0, self.settings().min_free)
+    }
+
+    fn stage_at(&self, service: &ServiceName, id: &ImageId, place: space::Place) -> Result<Staging> {
+        let places = self.places();
         let held = self.uses().hold(id);
         let taken = |folder: &PathBuf| folder.exists();
         let candidates = places.hot_candidates(service, id);
         if places.owner(id)?.is_some() || candidates.iter().any(taken) || places.files(service, id).exists() {
             return Err(Error::Invalid(Report::new(format!("image exists already: {id}"))));
-        }
-        let place = space::place_for(places, needs.memory, settings.hot_max_size, settings.min_free)?;
-        if needs.files > 0 {
-            space::disk_has(&places.store, needs.files, settings.min_free)?;
         }
         let (folder, files) = (restore::hot_folder(places, service, id, place), places.files(service, id));
         let staging = hot::staging(self, service, id, (folder.clone(), files.clone()), held);
@@ -251,7 +273,21 @@ impl Store {
     /// # Errors
     /// `Corrupt` for a damaged archive, `Invalid` for none or for an image that exists, `Unavailable` without room.
     pub fn import(&self, from: &mut dyn Read) -> Result<Manifest> {
-        archive::import(self, from)
+        archive::import(self, from, &|_| Ok(()))
+    }
+
+    /// The same, if it is an image of this service.
+    ///
+    /// # Errors
+    /// As [`Store::import`]; `Invalid` for an image of another service.
+    pub fn import_for(&self, service: &ServiceName, from: &mut dyn Read) -> Result<Manifest> {
+        archive::import(self, from, &|found| {
+            if found == service {
+                return Ok(());
+            }
+            let text = format!("the archive holds an image of service {found}, not of {service}");
+            Err(Error::Invalid(Report::new(text).remedy(format!("import it for {found}"))))
+        })
     }
 
     /// The folder with the captured files of the newest hot image of a service, and what keeps it there: a capture that starts from

@@ -26,6 +26,8 @@ use policies::service::{Command, Event, Exit, Failure, FailureKind};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
+pub(crate) use checkpoint::{image_id, wall_time};
+
 use crate::assemble::Parts;
 use crate::events::{Events, plain};
 use crate::service::{Listing, Message};

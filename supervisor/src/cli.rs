@@ -11,6 +11,7 @@ mod events;
 mod export;
 mod failure;
 mod images;
+mod import;
 mod run;
 mod screen;
 mod status;
@@ -137,11 +138,14 @@ pub(crate) enum Command {
         id: String,
     },
     /// Write an image into one archive
-    Export {
-        /// The image
-        id: String,
-        /// A file that is not there yet; - is standard output
+    Export(export::Wanted),
+    /// Make an archive an image again; it is pinned
+    Import {
+        /// An archive that `export` or `podman container checkpoint --export` wrote; - is standard input
         file: PathBuf,
+        /// Whose image it is to be; an archive of podman's does not say
+        #[arg(long, value_name = "SERVICE")]
+        service: Option<String>,
     },
     /// Stop a service; it stays stopped until it is started
     Stop(Target),
@@ -212,7 +216,10 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Some(Command::Verify { id }) => images::verify(&screen, &client(), id).await,
         Some(Command::Pin { id }) => images::mark(&screen, &client(), &id, "pin").await,
         Some(Command::Unpin { id }) => images::mark(&screen, &client(), &id, "unpin").await,
-        Some(Command::Export { id, file }) => export::export(&screen, &client(), &id, &file).await,
+        Some(Command::Export(wanted)) => export::export(&screen, &client(), &wanted).await,
+        Some(Command::Import { file, service }) => {
+            import::import(&screen, &client(), &file, service.as_deref()).await
+        }
         Some(Command::Restore { target, image }) => {
             act::act(&screen, &client(), "restore", &target, image).await
         }

@@ -10,6 +10,7 @@ use engine::images::Store;
 use policies::id::ServiceName;
 use tokio::sync::{RwLock, mpsc, oneshot, watch};
 
+use crate::assemble::Parts;
 use crate::events::Events;
 use crate::service::Message;
 use crate::status::{Action, Answer, NodeStatus, ServiceStatus};
@@ -107,6 +108,14 @@ impl Control {
             // A task that is gone has no use for it.
             let _ = entry.inbox.send(Message::ImagesChanged).await;
         }
+    }
+
+    /// What a service is made of, as it is configured now.
+    pub(crate) async fn parts(&self, name: &ServiceName) -> Result<Arc<Parts>, Unknown> {
+        let (reply, parts) = oneshot::channel();
+        // A task that ends meanwhile is one that is not there.
+        let _ = self.entry(name.as_str()).await?.inbox.send(Message::Parts(reply)).await;
+        parts.await.map_err(|_| Unknown(name.to_string()))
     }
 
     /// The store of images.

@@ -43,6 +43,8 @@ pub(crate) enum Message {
     },
     /// The store's images of this service are others now.
     ImagesChanged,
+    /// Somebody has to know what it is made of.
+    Parts(oneshot::Sender<Arc<Parts>>),
     /// The configuration was loaded anew.
     Reload(Arc<Parts>),
     /// It must be started again for its new configuration; then it goes on.
@@ -196,6 +198,10 @@ impl Task {
             Message::Effect(outcome) => self.effect_ended(*outcome),
             Message::Request { action, reply } => self.request(action, reply),
             Message::ImagesChanged => self.actor.list_images(),
+            Message::Parts(reply) => {
+                // Whoever asked may have gone.
+                let _ = reply.send(Arc::clone(&self.parts));
+            }
             Message::Reload(parts) => self.reload(&parts),
             Message::Restart(parts) => self.restart(parts),
             Message::WaitingFor(names) => {

@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+use policies::id::ServiceName;
 use policies::image::ImageVerdict;
 
 use super::manifest::{MANIFEST_LENGTH_MAX, MANIFEST_NAME, Manifest};
@@ -63,9 +64,14 @@ pub(super) fn export(
 }
 
 /// Reads an archive; the image exists only if all of it is whole.
-pub(super) fn import(store: &Store, from: &mut dyn Read) -> Result<Manifest> {
+pub(super) fn import(
+    store: &Store,
+    from: &mut dyn Read,
+    admit: &dyn Fn(&ServiceName) -> Result<()>,
+) -> Result<Manifest> {
     let mut input = In { from, hasher: blake3::Hasher::new() };
     let (bytes, manifest, count) = input.manifest()?;
+    admit(&manifest.service)?;
     if count as usize != manifest.segments.len() + 2 {
         return Err(damaged("number of entries"));
     }

@@ -8,6 +8,8 @@
 
 mod engine;
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant as Clock};
 
@@ -39,6 +41,54 @@ const REST_KNOWN: Duration = Duration::from_secs(2);
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Noted {
     image: String,
+    /// Names of the volumes and where they were on the host.
+    #[serde(default)]
+    volumes: BTreeMap<String, PathBuf>,
+}
+
+/// What a container is made of, for images that come from elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// The digest of its image.
+    pub image: String,
+    /// Where its own changes are.
+    pub changes: PathBuf,
+    /// The layers under them, the uppermost first.
+    pub lower: Vec<PathBuf>,
+    /// Its named volumes.
+    pub volumes: Vec<Volume>,
+}
+
+/// A named volume of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// Its name.
+    pub name: String,
+    /// Where the container sees it.
+    pub destination: PathBuf,
+    /// Where it is on this host.
+    pub source: PathBuf,
+}
+
+impl Layout {
+    /// What an image of this container has as [`Dumped::state`].
+    ///
+    /// # Errors
+    /// `Internal` when it cannot be written down.
+    pub fn state(&self) -> Result<serde_json::Value> {
+        let volumes = self.volumes.iter().map(|volume| (volume.name.clone(), volume.source.clone()));
+        noted(&Noted { image: self.image.clone(), volumes: volumes.collect() })
+    }
+}
+
+/// The volumes that an image notes: names, and where they were.
+pub fn volumes_of(state: &serde_json::Value) -> BTreeMap<String, PathBuf> {
+    serde_json::from_value::<Noted>(state.clone()).unwrap_or_default().volumes
+}
+
+fn noted(what: &Noted) -> Result<serde_json::Value> {
+    serde_json::to_value(what)
+        .map_err(|e| Error::Internal(Report::new("note what belongs to an image").because(e)))
 }
 
 /// A service that is an engine's container.
@@ -190,9 +240,8 @@ impl<E: Engine> Container<E> {
         let dump = Dump { while_frozen, ..dump };
         let pause = dump::container(&self.place, &instance, &folder, &options, dump).await?;
         self.engine.complete(&known, &options, &images).await?;
-        let state = serde_json::to_value(Noted { image: known.image })
-            .map_err(|e| Error::Internal(Report::new("note what belongs to an image").because(e)))?;
-        Ok(Dumped { pause, state })
+        let volumes = known.volumes().map(|volume| (volume.name, volume.source)).collect();
+        Ok(Dumped { pause, state: noted(&Noted { image: known.image.clone(), volumes })? })
     }
 
     async fn restore_now(&self, from: RestoreFrom<'_>) -> Result<Instance> {
@@ -250,6 +299,16 @@ impl<E: Engine> Container<E> {
             volumes: volumes.collect(),
             mounts: known.mounts.iter().map(|m| (m.destination.clone(), m.source.clone())).collect(),
         })
+    }
+
+    async fn layout_now(&self) -> Result<Layout> {
+        let known = self.known().await?;
+        let (kind, name) = (self.engine.kind(), self.engine.container());
+        let changes = known.changes.clone().ok_or_else(|| {
+            Error::Refused(Report::new(format!("find the writable layer of the {kind} container {name}")))
+        })?;
+        let volumes = known.volumes().collect();
+        Ok(Layout { image: known.image, changes, lower: known.lower, volumes })
     }
 
     async fn remove_now(&self) -> Result<()> {
@@ -312,6 +371,10 @@ impl<E: Engine> Runtime for Container<E> {
 
     fn folders(&self) -> Effect<'_, Folders> {
         Box::pin(self.folders_now())
+    }
+
+    fn layout(&self) -> Effect<'_, Layout> {
+        Box::pin(self.layout_now())
     }
 
     fn remove(&self) -> Effect<'_, ()> {
