@@ -20,6 +20,9 @@ mod stream;
 mod tree;
 mod unpack;
 
+#[cfg(test)]
+mod tests;
+
 use std::io::Write;
 
 use crate::error::{Error, Report, Result};

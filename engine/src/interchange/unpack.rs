@@ -44,6 +44,14 @@ struct Guard {
     zeros: Cell<u64>,
 }
 
+impl Guard {
+    /// The zeros of a file are not those of the end.
+    fn before_next(&self, allowed: u64) {
+        self.headers.set(Some(allowed));
+        self.zeros.set(0);
+    }
+}
+
 struct Guarded<'a> {
     from: &'a mut dyn Read,
     guard: &'a Guard,
@@ -58,7 +66,7 @@ pub(super) fn each(
     let guard = Guard::default();
     let mut archive = tar::Archive::new(Guarded { from, guard: &guard });
     let mut entries = archive.entries().map_err(cannot_read)?;
-    guard.headers.set(Some(HEADERS_MAX));
+    guard.before_next(HEADERS_MAX);
     while let Some(entry) = entries.next() {
         let mut entry = entry.map_err(cannot_read)?;
         guard.headers.set(None);
@@ -80,7 +88,7 @@ pub(super) fn each(
                 return Err(damaged("it ends in the middle of a file"));
             }
         }
-        guard.headers.set(Some(allowed));
+        guard.before_next(allowed);
     }
     guard.headers.set(None);
     if guard.zeros.get() < BLOCK {

@@ -41,7 +41,8 @@ impl Elsewhere {
         let mut holder = Command::new("unshare");
         let script = format!("{mounts} echo up && exec sleep infinity");
         holder.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
-        let mut holder = holder.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("unshare can be run");
+        let mut holder =
+            holder.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("unshare can be run");
         let mut word = [0; 3];
         holder.stdout.as_mut().expect("a pipe").read_exact(&mut word).expect("other folders lie there");
         let place = folder.path().join("podman");
