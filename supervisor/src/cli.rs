@@ -39,7 +39,7 @@ Exit codes:
   3  the supervisor cannot be reached
   4  denied, or there is no such service or image
   5  accepted, but not finished in the time given
-  6  something is not in order: doctor found a lack, verify found damage";
+  6  something is not in order: doctor found a lack, verify, export or import found damage";
 
 /// Keeps stateful services alive with their state: checkpoints them with CRIU and restores them after crashes and hangs
 #[derive(Debug, Parser)]

@@ -93,7 +93,7 @@ fn ours_is_restored_by_podman_elsewhere() {
 #[test]
 fn podmans_is_restored_by_us() {
     let Some(containers) = Containers::or_skip(Engine::Podman) else { return };
-    let (container, volume, mut node, sequence) = with_sequence(&containers);
+    let (container, volume, node, sequence) = with_sequence(&containers);
     let folder = node.folder().to_owned();
     let theirs = containers.reserve("theirs");
     let their_volume = format!("{}-volume", theirs.name());
@@ -221,16 +221,18 @@ fn a_native_archive_is_restored_on_a_second_node() {
     assert_eq!(first.command(&["stop", "counter"]).code, Some(0));
     first.stop();
 
+    // The very same definition, its port included: an image is of what was configured when it was taken.
     let mut second = Node::new(containers.host());
-    second.move_to(containers.network());
-    let config = std::fs::read_to_string(first.config_file()).expect("it was started from it");
-    let folders = [first.folder(), second.folder()].map(|folder| folder.display().to_string());
-    second.write_config_text(&config.replace(&folders[0], &folders[1]).replace(first.name(), second.name()));
-    second.start_only();
-    wait_until(LIMIT, "the service is known", || {
-        second.json(&["status"])["services"].as_array().is_some_and(|services| !services.is_empty())
-    });
-    second.wait_healthy("counter");
+    second.add_container("counter", &containers, container.name(), Some(&[]));
+    let publish = format!("{}:8080", counter.address());
+    second.set(
+        "counter",
+        "podman.create_args",
+        &format!("[\"--publish\", \"{publish}\", \"--volume\", \"/data\"]"),
+    );
+    let health = format!("\"http://{}/health\"", counter.address());
+    second.set("counter", "probe.health.http.url", &health);
+    second.start();
     assert_eq!(counter.value(), 0, "a start from scratch");
     let other = second.command(&["import", &archive, "--service", "another"]);
     assert!(other.code == Some(4) && other.stderr.contains("service counter"), "{other:?}");
