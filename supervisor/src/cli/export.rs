@@ -21,12 +21,12 @@ use super::{images, words};
 #[derive(Debug, PartialEq, Args)]
 pub(crate) struct Wanted {
     /// The image
-    id: String,
+    pub(super) id: String,
     /// A file that is not there yet; - is standard output
-    file: PathBuf,
+    pub(super) file: PathBuf,
     /// For a supervisor, for `podman container restore --import`, or as an OCI image (`podman load`)
     #[arg(long, value_enum, default_value_t = Format::Native)]
-    format: Format,
+    pub(super) format: Format,
 }
 
 /// How an image is written.
