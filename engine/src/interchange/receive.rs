@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use policies::id::{Epoch, ImageId, ServiceName};
@@ -80,9 +80,9 @@ pub fn receive(store: &Store, from: &mut dyn Read, form: Form, to: Recipient<'_>
     each(&mut stream, Holes::Refused, &mut |item, content| receiving.take(&item, content))
         .map_err(|error| full.because_of(error))?;
     drop(stream);
-    let made_at = receiving.finish(to.layout)?;
-    let about = about(&to, made_at)?;
-    staging.seal(about)?;
+    let (made_at, volumes) = receiving.finish(to.layout)?;
+    let state = to.layout.state(volumes)?;
+    staging.seal(about(&to, made_at, state))?;
     let committed = store.commit(to.id, &AtomicBool::new(false));
     // Retention would weigh it by its age, and it may be old: whoever imports it decides.
     let kept = committed.and_then(|manifest| store.pin(to.id).map(|()| manifest));
@@ -92,9 +92,9 @@ pub fn receive(store: &Store, from: &mut dyn Read, form: Form, to: Recipient<'_>
     })
 }
 
-fn about(to: &Recipient<'_>, made_at: Timestamp) -> Result<About> {
+fn about(to: &Recipient<'_>, made_at: Timestamp, runtime_state: Value) -> About {
     let nanos = u64::try_from(made_at.0).unwrap_or(0).saturating_mul(1_000_000_000) + u64::from(made_at.1);
-    Ok(About {
+    About {
         taken_at: WallTime::from_unix_nanos(nanos.min(to.now.as_unix_nanos())),
         node: to.node.to_owned(),
         epoch: Epoch(0),
@@ -104,9 +104,9 @@ fn about(to: &Recipient<'_>, made_at: Timestamp) -> Result<About> {
         parent: None,
         verdict: ImageVerdict::Unjudged,
         pause_us: 0,
-        runtime_state: to.layout.state()?,
+        runtime_state,
         volumes: Vec::new(),
-    })
+    }
 }
 
 impl<'a> Receiving<'a> {
@@ -235,8 +235,9 @@ impl<'a> Receiving<'a> {
         Ok(tree)
     }
 
-    /// All of it has come: does it fit the container, and is it whole? Says when the checkpoint was made.
-    fn finish(mut self, layout: &Layout) -> Result<Timestamp> {
+    /// All of it has come: does it fit the container, and is it whole? Says when the checkpoint was made, and
+    /// where the archive's volumes are here.
+    fn finish(mut self, layout: &Layout) -> Result<(Timestamp, BTreeMap<String, PathBuf>)> {
         let definition = self.notes.get(CONFIG).ok_or_else(|| lacks(CONFIG))?;
         if !self.notes.contains_key(SPEC) {
             return Err(lacks(SPEC));
@@ -251,15 +252,16 @@ impl<'a> Receiving<'a> {
         }
         let base = |path: &TreePath| below(&layout.lower, path);
         self.gathering.add(ROOT_TREE.to_owned(), &layout.changes, layer, &base)?;
-        for (name, volume) in volumes {
-            let tree = self.volumes.remove(&name).ok_or_else(|| {
+        for (name, volume) in &volumes {
+            let tree = self.volumes.remove(name).ok_or_else(|| {
                 let report = Report::new(format!("the archive does not hold the files of volume {name}"));
                 Error::Refused(report.remedy("export it without --ignore-volumes"))
             })?;
             self.gathering.add(volume.source.display().to_string(), &volume.source, tree, &|_| None)?;
         }
         self.gathering.finish()?;
-        Ok(made_at)
+        // By the archive's names, which its definition has: so it can leave again.
+        Ok((made_at, volumes.into_iter().map(|(name, volume)| (name, volume.source.clone())).collect()))
     }
 }
 
@@ -307,7 +309,7 @@ fn matched<'a>(definition: &Value, layout: &'a Layout) -> Result<Vec<(String, &'
 }
 
 /// A folder of the layers below, as a container sees it that has not changed it.
-fn below(lower: &[std::path::PathBuf], path: &TreePath) -> Option<Meta> {
+fn below(lower: &[PathBuf], path: &TreePath) -> Option<Meta> {
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::MetadataExt;
     let path = std::ffi::OsStr::from_bytes(path.as_bytes());

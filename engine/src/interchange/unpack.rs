@@ -65,9 +65,9 @@ pub(super) fn each(
 ) -> Result<()> {
     let guard = Guard::default();
     let mut archive = tar::Archive::new(Guarded { from, guard: &guard });
-    let mut entries = archive.entries().map_err(cannot_read)?;
+    let entries = archive.entries().map_err(cannot_read)?;
     guard.before_next(HEADERS_MAX);
-    while let Some(entry) = entries.next() {
+    for entry in entries {
         let mut entry = entry.map_err(cannot_read)?;
         guard.headers.set(None);
         let item = item(&mut entry)?;

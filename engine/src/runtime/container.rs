@@ -71,13 +71,12 @@ pub struct Volume {
 }
 
 impl Layout {
-    /// What an image of this container has as [`Dumped::state`].
+    /// What an image of this container has as [`Dumped::state`], with its volumes under these names.
     ///
     /// # Errors
     /// `Internal` when it cannot be written down.
-    pub fn state(&self) -> Result<serde_json::Value> {
-        let volumes = self.volumes.iter().map(|volume| (volume.name.clone(), volume.source.clone()));
-        noted(&Noted { image: self.image.clone(), volumes: volumes.collect() })
+    pub fn state(&self, volumes: BTreeMap<String, PathBuf>) -> Result<serde_json::Value> {
+        noted(&Noted { image: self.image.clone(), volumes })
     }
 }
 
