@@ -132,7 +132,7 @@ fn the_image_is_put_back_as_it_was() {
     // A mark of overlayfs needs privileges; the volume shows the rest.
     let only = Index { trees: index.trees.iter().filter(|t| t.name != "rootfs").cloned().collect(), ..index };
     let trees = [tree(&source.display().to_string(), source)];
-    std::fs::write(source.join("later"), "x").expect("written");
+    crate::durable::atomic_write_volatile(&source.join("later"), b"x", 0o600).expect("written");
     let aside = site.folder.path().join("aside");
     let done = crate::capture::put_back(&only, image.files_dir(), &trees, &aside).expect("it can be");
     done.keep().expect("it can be");
