@@ -56,6 +56,7 @@ use crate::error::{Error, Report, Result};
 use manifest::Opened;
 use marks::Mark;
 use places::{Places, Spill};
+use space::Place;
 use uses::Uses;
 
 /// How a store is kept.
@@ -138,12 +139,6 @@ impl Store {
     /// `Unavailable` when there is room nowhere; `Invalid` when the id is taken.
     pub fn stage(&self, service: &ServiceName, id: &ImageId, needs: StageNeeds) -> Result<Staging> {
         let (places, settings) = (self.places(), self.settings());
-        let held = self.uses().hold(id);
-        let taken = |folder: &PathBuf| folder.exists();
-        let candidates = places.hot_candidates(service, id);
-        if places.owner(id)?.is_some() || candidates.iter().any(taken) || places.files(service, id).exists() {
-            return Err(Error::Invalid(Report::new(format!("image exists already: {id}"))));
-        }
         let in_memory = match places.spill {
             Spill::ToDisk => needs.memory,
             Spill::Never => needs.memory.saturating_add(needs.files),
@@ -151,6 +146,43 @@ impl Store {
         let place = space::place_for(places, in_memory, settings.hot_max_size, settings.min_free)?;
         if needs.files > 0 && places.spill == Spill::ToDisk {
             space::disk_has(&places.store, needs.files, settings.min_free)?;
+        }
+        self.stage_at(service, id, place)
+    }
+
+    /// The same for what comes from elsewhere and has no size yet: on disk, or in memory where nothing unencrypted may lie there. Whoever
+    /// fills it asks [`Store::has_room`] now and then.
+    ///
+    /// # Errors
+    /// As [`Store::stage`].
+    pub fn stage_unsized(&self, service: &ServiceName, id: &ImageId) -> Result<Staging> {
+        let place = self.room_for_unsized()?;
+        self.stage_at(service, id, place)
+    }
+
+    /// Whether there is room left where that lies.
+    ///
+    /// # Errors
+    /// `Unavailable` when it has not.
+    pub fn has_room(&self) -> Result<()> {
+        self.room_for_unsized().map(drop)
+    }
+
+    fn room_for_unsized(&self) -> Result<Place> {
+        let (places, settings) = (self.places(), self.settings());
+        match places.spill {
+            Spill::ToDisk => space::disk_has(&places.store, 0, settings.min_free).map(|()| Place::Disk),
+            Spill::Never => space::place_for(places, 0, settings.hot_max_size, settings.min_free),
+        }
+    }
+
+    fn stage_at(&self, service: &ServiceName, id: &ImageId, place: Place) -> Result<Staging> {
+        let places = self.places();
+        let held = self.uses().hold(id);
+        let taken = |folder: &PathBuf| folder.exists();
+        let candidates = places.hot_candidates(service, id);
+        if places.owner(id)?.is_some() || candidates.iter().any(taken) || places.files(service, id).exists() {
+            return Err(Error::Invalid(Report::new(format!("image exists already: {id}"))));
         }
         let (folder, files) = (restore::hot_folder(places, service, id, place), places.files(service, id));
         let staging = hot::staging(self, service, id, (folder.clone(), files.clone()), held);
@@ -269,7 +301,21 @@ impl Store {
     /// # Errors
     /// `Corrupt` for a damaged archive, `Invalid` for none or for an image that exists, `Unavailable` without room.
     pub fn import(&self, from: &mut dyn Read) -> Result<Manifest> {
-        archive::import(self, from)
+        archive::import(self, from, &|_| Ok(()))
+    }
+
+    /// The same, if it is an image of this service.
+    ///
+    /// # Errors
+    /// As [`Store::import`]; `Invalid` for an image of another service.
+    pub fn import_for(&self, service: &ServiceName, from: &mut dyn Read) -> Result<Manifest> {
+        archive::import(self, from, &|found| {
+            if found == service {
+                return Ok(());
+            }
+            let text = format!("the archive holds an image of service {found}, not of {service}");
+            Err(Error::Invalid(Report::new(text).remedy(format!("import it for {found}"))))
+        })
     }
 
     /// The folder with the captured files of the newest hot image of a service, and what keeps it there: a capture that starts from

@@ -13,6 +13,7 @@ pub mod failpoint;
 pub mod freeze;
 pub mod host;
 pub mod images;
+pub mod interchange;
 pub mod journal;
 pub mod lock;
 pub mod probe;

@@ -8,7 +8,7 @@ pub mod podman;
 pub mod process;
 pub mod runc;
 
-pub use container::Recipe;
+pub use container::{Layout, Recipe, Volume, volumes_of};
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,9 @@ use crate::error::{Error, Report, Result};
 use crate::freeze::{Cgroup, Hierarchies};
 use crate::process::pidfd::{PidFd, start_time};
 use crate::shim::{Isolation, Shim};
+
+/// The name of a container's own root among the trees of its images.
+pub const ROOT_TREE: &str = "rootfs";
 
 /// An effect under way.
 pub type Effect<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
@@ -54,6 +57,13 @@ pub trait Runtime: Send + Sync + std::fmt::Debug {
 
     /// The service will not come back from the image that it was suspended in: what waits for that on the host goes.
     fn give_up_suspended(&self) -> Effect<'_, ()>;
+
+    /// What the service's container is made of, where it is an engine's.
+    fn layout(&self) -> Effect<'_, Layout> {
+        let kind = self.features().kind;
+        let text = format!("describe the container of a {kind} service: it is no container of an engine");
+        Box::pin(std::future::ready(Err(Error::Refused(Report::new(text)))))
+    }
 
     /// Clears everything of ours from the host, the shim included. The service must be dead.
     fn remove(&self) -> Effect<'_, ()>;

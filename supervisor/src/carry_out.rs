@@ -24,9 +24,10 @@ use policies::id::{Attempt, ImageId, ServiceName};
 use policies::image::ImageFacts;
 use policies::reclaim::Intent;
 use policies::service::{CheckpointReason, Command, Event, Exit, Failure, FailureKind};
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
+pub(crate) use checkpoint::{image_id, wall_time};
 pub(crate) use freezes::{FreezeMark, Freezes};
 
 use crate::assemble::Parts;
@@ -160,6 +161,16 @@ impl Actor {
     pub(crate) fn list_images(&self) {
         let shared = Arc::clone(&self.shared);
         self.effects.spawn(async move { shared.list().await });
+    }
+
+    /// The same, for somebody who waits for it.
+    pub(crate) fn list_images_for(&self, listed: oneshot::Sender<()>) {
+        let shared = Arc::clone(&self.shared);
+        self.effects.spawn(async move {
+            shared.list().await;
+            // Whoever asked may have gone.
+            let _ = listed.send(());
+        });
     }
 
     /// A restore was judged good: what it replaced is not needed any more.

@@ -4,6 +4,7 @@
 
 mod container;
 mod daemon;
+mod elsewhere;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use serde_json::Value;
 
 pub use container::{Container, PORT};
 pub use daemon::Daemon;
+pub use elsewhere::Elsewhere;
 
 use crate::bad_days::program;
 use crate::bundle;

@@ -27,7 +27,7 @@ mod settings;
 mod traces;
 mod wait;
 
-pub use containers::{Container, Containers, Daemon, Engine, IMAGE, PORT};
+pub use containers::{Container, Containers, Daemon, Elsewhere, Engine, IMAGE, PORT};
 pub use counter::Counter;
 pub use event::{Event, Mark};
 pub use host::Host;

@@ -10,6 +10,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+use policies::id::ServiceName;
 use policies::image::ImageVerdict;
 
 use super::keys::{KEY_LENGTH_MAX, KEY_NAME, Keyring, Wrapped};
@@ -80,10 +81,15 @@ pub(super) fn export(
 }
 
 /// Reads an archive; the image exists only if all of it is whole.
-pub(super) fn import(store: &Store, from: &mut dyn Read) -> Result<Manifest> {
+pub(super) fn import(
+    store: &Store,
+    from: &mut dyn Read,
+    admit: &dyn Fn(&ServiceName) -> Result<()>,
+) -> Result<Manifest> {
     let mut input = In { from, hasher: blake3::Hasher::new() };
     let beginning = input.beginning(&store.settings().keys)?;
     let manifest = &beginning.opened.manifest;
+    admit(&manifest.service)?;
     if store.places().owner(&manifest.id)?.is_some() {
         let text = format!("image exists already: {}", manifest.id);
         return Err(Error::Invalid(Report::new(text).remedy("remove it first, or keep it")));

@@ -83,7 +83,7 @@ impl Fixture {
     }
 
     /// The status code and the document.
-    pub(super) async fn get(&self, path: &str) -> (u16, Value) {
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
         self.call("GET", path, "").await
     }
 
@@ -178,7 +178,7 @@ fn web(images_changed: Arc<AtomicUsize>) -> Entry {
             match message {
                 Message::Request { action: Action::Start, reply } => unanswered.push(reply),
                 Message::Request { action, reply } => reply.send(by_rote(action)).expect("somebody waits"),
-                Message::ImagesChanged => {
+                Message::ImagesChanged(_) => {
                     images_changed.fetch_add(1, Ordering::SeqCst);
                 }
                 _ => {}

@@ -214,12 +214,17 @@ impl Drop for Freezing<'_> {
 }
 
 fn now() -> WallTime {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    wall_time(SystemTime::now())
+}
+
+/// A time of the system's clock, as images have it.
+pub(crate) fn wall_time(time: SystemTime) -> WallTime {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     WallTime::from_unix_nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// Sorts by time; the tail keeps two nodes of one microsecond apart.
-fn image_id() -> engine::Result<ImageId> {
+pub(crate) fn image_id() -> engine::Result<ImageId> {
     let now = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
     let stamp: String = now.chars().filter(|c| !matches!(c, '-' | ':')).collect();
     let tail =
