@@ -164,29 +164,44 @@ impl Containers {
         let _ = self.cli(&[&["rm", "--force", "--volumes"], now, &[name]].concat());
     }
 
-    /// Once in a run of all tests, which are processes of their own: the first one does it, the others wait.
     fn import_once(&self) {
-        let beside = self.place.with_extension("image-lock");
-        let lock = File::create(&beside).unwrap_or_else(|e| panic!("make {}: {e}", beside.display()));
-        let _lock = Flock::lock(lock, FlockArg::LockExclusive).expect("a file can be locked");
-        if !self.cli(&["image", "inspect", IMAGE]).status.success() {
-            self.import();
-        }
+        self.bring_image(IMAGE, &[], |root| {
+            bundle::make_root(root, &self.host.memhog);
+            bundle::make_root(root, &program("sequence"));
+            bundle::make_root(root, &self.host.counter);
+        });
     }
 
-    fn import(&self) {
-        let root = tempfile::tempdir().expect("a folder for an image");
-        bundle::make_root(root.path(), &self.host.memhog);
-        bundle::make_root(root.path(), &program("sequence"));
-        let counter = bundle::make_root(root.path(), &self.host.counter);
+    /// An image of these folders and of one that is filled by `fill`; with the counter as its entry point, if it has one.
+    ///
+    /// Once in a run of all tests, which are processes of their own: the first one does it, the others wait.
+    pub(crate) fn bring_image(&self, name: &'static str, folders: &[&Path], fill: impl FnOnce(&Path)) -> &'static str {
+        let beside = self.place.with_extension(format!("{}-lock", name.replace('/', "-")));
+        let lock = File::create(&beside).unwrap_or_else(|e| panic!("make {}: {e}", beside.display()));
+        let _lock = Flock::lock(lock, FlockArg::LockExclusive).expect("a file can be locked");
+        if !self.cli(&["image", "inspect", name]).status.success() {
+            let root = tempfile::tempdir().expect("a folder for an image");
+            fill(root.path());
+            self.import(name, &[folders, &[root.path()]].concat());
+        }
+        name
+    }
+
+    fn import(&self, name: &str, folders: &[&Path]) {
+        let counter = Path::new("/bin").join(self.host.counter.file_name().expect("a program has a name"));
+        let has_counter = folders.iter().any(|folder| folder.join("bin").join("counter").exists());
         let entry = format!("ENTRYPOINT [\"{}\"]", counter.display());
+        let change: &[&str] = if has_counter { &["--change", &entry] } else { &[] };
         let mut tar = Command::new("tar");
-        tar.arg("-C").arg(root.path()).args(["-c", "."]).stdout(Stdio::piped());
-        let mut tar = tar.spawn().expect("tar can be run");
+        tar.arg("-c");
+        for folder in folders {
+            tar.arg("-C").arg(folder).arg(".");
+        }
+        let mut tar = tar.stdout(Stdio::piped()).spawn().expect("tar can be run");
         let stream = tar.stdout.take().expect("its output is a pipe");
-        let output = self.command().args(["import", "--change", &entry, "-", IMAGE]).stdin(stream).output();
+        let output = self.command().arg("import").args(change).args(["-", name]).stdin(stream).output();
         let output = output.expect("the engine can be run");
-        assert!(tar.wait().is_ok_and(|status| status.success()), "tar of {}", root.path().display());
+        assert!(tar.wait().is_ok_and(|status| status.success()), "tar of {folders:?}");
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{:?} import: {errors}", self.engine);
     }

@@ -20,12 +20,14 @@ mod containers;
 mod counter;
 mod event;
 mod host;
+pub mod matrix;
 mod network;
 mod node;
 mod port;
 mod settings;
 mod traces;
 mod wait;
+pub mod workload;
 
 pub use containers::{Container, Containers, Daemon, Engine, IMAGE, PORT};
 pub use counter::Counter;
