@@ -18,5 +18,5 @@ const server = http.createServer((request, response) => {
     response.end(said);
   });
 });
-const [host, port] = process.argv[2].split(":");
+const [host, port] = process.argv[process.argv.length - 1].split(":");
 server.listen(Number(port), host);

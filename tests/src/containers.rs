@@ -165,45 +165,52 @@ impl Containers {
     }
 
     fn import_once(&self) {
-        self.bring_image(IMAGE, &[], |root| {
+        let entry = Path::new("/bin").join(self.host.counter.file_name().expect("a program has a name"));
+        let entry = format!("ENTRYPOINT [\"{}\"]", entry.display());
+        self.bring_image(IMAGE, &["--change", &entry], None, |root| {
             bundle::make_root(root, &self.host.memhog);
             bundle::make_root(root, &program("sequence"));
             bundle::make_root(root, &self.host.counter);
         });
     }
 
-    /// An image of these folders and of one that is filled by `fill`; with the counter as its entry point, if it has one.
+    /// An image of what `fill` makes and of the folders of a tree beside it.
     ///
     /// Once in a run of all tests, which are processes of their own: the first one does it, the others wait.
-    pub(crate) fn bring_image(&self, name: &'static str, folders: &[&Path], fill: impl FnOnce(&Path)) -> &'static str {
+    pub(crate) fn bring_image(
+        &self,
+        name: &str,
+        options: &[&str],
+        tree: Option<&Path>,
+        fill: impl FnOnce(&Path),
+    ) {
         let beside = self.place.with_extension(format!("{}-lock", name.replace('/', "-")));
         let lock = File::create(&beside).unwrap_or_else(|e| panic!("make {}: {e}", beside.display()));
         let _lock = Flock::lock(lock, FlockArg::LockExclusive).expect("a file can be locked");
         if !self.cli(&["image", "inspect", name]).status.success() {
             let root = tempfile::tempdir().expect("a folder for an image");
             fill(root.path());
-            self.import(name, &[folders, &[root.path()]].concat());
+            self.import(name, options, root.path(), tree);
         }
-        name
     }
 
-    fn import(&self, name: &str, folders: &[&Path]) {
-        let counter = Path::new("/bin").join(self.host.counter.file_name().expect("a program has a name"));
-        let has_counter = folders.iter().any(|folder| folder.join("bin").join("counter").exists());
-        let entry = format!("ENTRYPOINT [\"{}\"]", counter.display());
-        let change: &[&str] = if has_counter { &["--change", &entry] } else { &[] };
+    fn import(&self, name: &str, options: &[&str], root: &Path, tree: Option<&Path>) {
         let mut tar = Command::new("tar");
         tar.arg("-c");
-        for folder in folders {
-            tar.arg("-C").arg(folder).arg(".");
+        for folder in tree.into_iter().chain([root]) {
+            tar.arg("-C").arg(folder);
+            let names = std::fs::read_dir(folder).expect("a folder of an image").flatten();
+            let names = names.map(|entry| entry.file_name());
+            // Twice in one archive is once too often.
+            tar.args(names.filter(|name| folder == root || !root.join(name).exists()));
         }
         let mut tar = tar.stdout(Stdio::piped()).spawn().expect("tar can be run");
         let stream = tar.stdout.take().expect("its output is a pipe");
-        let output = self.command().arg("import").args(change).args(["-", name]).stdin(stream).output();
+        let output = self.command().arg("import").args(options).args(["-", name]).stdin(stream).output();
         let output = output.expect("the engine can be run");
-        assert!(tar.wait().is_ok_and(|status| status.success()), "tar of {folders:?}");
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{:?} import: {errors}", self.engine);
+        assert!(tar.wait().is_ok_and(|status| status.success()), "tar of {}", root.display());
     }
 }
 

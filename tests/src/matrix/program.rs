@@ -19,6 +19,8 @@ use crate::settings::{list, text};
 pub(super) enum Program {
     /// Of a package.
     Debian(&'static [&'static str]),
+    /// Of a package, and looking for its files where the package puts them: as a plain process it has the tree as its root.
+    Rooted(&'static [&'static str]),
     /// Of ours.
     Ours(&'static [&'static str]),
     /// Ours with something that cannot be dumped.
@@ -46,6 +48,7 @@ impl Gaps {
             ("{data}", shown(&self.data)),
             ("{volume}", shown(&self.volume)),
             ("{srv}", shown(&self.srv)),
+            ("{server.js}", tree::SERVER_JS.to_owned()),
             ("{outside}", shown(&self.outside)),
             ("{terminal}", self.terminal.clone()),
         ];
@@ -69,7 +72,7 @@ impl Program {
     fn words(self, gaps: &Gaps) -> Vec<String> {
         let fill = |words: &[&str]| words.iter().map(|word| gaps.fill(word)).collect::<Vec<_>>();
         match self {
-            Self::Debian(words) => fill(words),
+            Self::Debian(words) | Self::Rooted(words) => fill(words),
             Self::Ours(words) => {
                 let mut words = fill(words);
                 words[0] = gaps.srv.join(&words[0]).display().to_string();
@@ -82,7 +85,7 @@ impl Program {
     }
 
     fn mentions(self, gap: &str) -> bool {
-        let (Self::Debian(words) | Self::Ours(words) | Self::Stubborn(words)) = self;
+        let (Self::Debian(words) | Self::Rooted(words) | Self::Ours(words) | Self::Stubborn(words)) = self;
         words.iter().any(|word| word.contains(gap))
     }
 }
@@ -113,6 +116,9 @@ pub(super) fn as_process(node: &mut Node, row: &Row, tree: &Tree, outside: &Path
             words.splice(0..0, tree.loader());
             let home = text(&tree.root().join("usr").display().to_string());
             node.set(SERVICE, "process.env", &format!("{{ PYTHONHOME = {home} }}"));
+        }
+        Program::Rooted(_) => {
+            words.splice(0..0, ["/usr/sbin/chroot".to_owned(), tree.root().display().to_string()]);
         }
         Program::Ours(_) | Program::Stubborn(_) => {
             let name = Path::new(&words[0]).file_name().and_then(|name| name.to_str()).expect("plain");
@@ -159,7 +165,7 @@ pub(super) fn as_container(
     node.move_to(containers.network());
     let address = node.add_service(SERVICE);
     let gaps = Gaps::inside(SocketAddr::from(([0, 0, 0, 0], PORT)));
-    let image = containers.bring_image(IMAGE, &[tree.root()], |rest| {
+    containers.bring_image(IMAGE, &[], Some(tree.root()), |rest| {
         tree::write_rest(rest, |text| gaps.fill(text));
     });
     let kind = containers.kind();
@@ -169,7 +175,7 @@ pub(super) fn as_container(
     };
     node.set(SERVICE, place_key, &text(&containers.place().display().to_string()));
     node.set(SERVICE, &format!("{kind}.container"), &text(container));
-    node.set(SERVICE, &format!("{kind}.image"), &text(image));
+    node.set(SERVICE, &format!("{kind}.image"), &text(IMAGE));
     let options = [
         "--publish".to_owned(),
         format!("{address}:{PORT}"),

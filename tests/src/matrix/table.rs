@@ -2,7 +2,7 @@
 
 use super::Expected::{self, Absent, Refused, Works};
 use super::client::Talk;
-use super::program::Program::{self, Debian, Ours, Stubborn};
+use super::program::Program::{self, Debian, Ours, Rooted, Stubborn};
 
 /// One row: a service, or a feature that a service may use.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub struct Row {
 const EVERYWHERE: [Expected; 4] = [Works; 4];
 const LOCKS: &[(&str, &str)] = &[("criu.file_locks", "true")];
 const NO_OPTIONS: &[(&str, &str)] = &[];
-const IO_URING: Expected = Refused(&["it uses io_uring", "switch io_uring off"]);
+const IO_URING: Expected = Refused(&["io_uring", "switch io_uring off"]);
 const LOCKED: Expected = Refused(&["it holds file locks", "file_locks = true"]);
 const LARGE: Expected = Refused(&["larger than ghost_limit", "raise criu.ghost_limit"]);
 const OUTSIDE: Expected = Refused(&["unix socket of a process outside", "ext_unix_sk"]);
@@ -52,7 +52,7 @@ pub const ROWS: &[Row] = &[
         expected: EVERYWHERE,
     },
     feature("python", "Python 3.11 with asyncio", Debian(&["/usr/bin/python3", "{srv}/server.py", "{listen}"]), EVERYWHERE),
-    feature("node", "Node 18", Debian(&["/usr/bin/node", "{srv}/server.js", "{listen}"]), EVERYWHERE),
+    feature("node", "Node 18", Rooted(&["/usr/bin/node", "-e", "{server.js}", "{listen}"]), EVERYWHERE),
     feature("tokio", "a Rust server on tokio, five threads", Ours(&["tokio_server", "{listen}"]), EVERYWHERE),
     feature("threads", "32 threads with storage of their own", Ours(&["features", "--listen", "{listen}", "threads"]), EVERYWHERE),
     feature(

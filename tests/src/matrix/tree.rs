@@ -15,15 +15,15 @@ pub(super) struct Tree {
 
 /// Ours, which are in no package.
 const PROGRAMS: [&str; 3] = ["features", "stubborn", "tokio_server"];
-const SCRIPTS: [(&str, &str); 4] = [
+const SCRIPTS: [(&str, &str); 2] = [
     ("server.py", include_str!("../../services/server.py")),
-    ("server.js", include_str!("../../services/server.js")),
     ("nginx.conf", include_str!("../../services/nginx.conf")),
-    ("postgres.sh", include_str!("../../services/postgres.sh")),
 ];
+/// An argument of node's, which has no folder of ours as a plain process.
+pub(super) const SERVER_JS: &str = include_str!("../../services/server.js");
 /// Who may be named by a service in a container.
-const USERS: &str = "root:x:0:0::/:/bin/sh\npostgres:x:999:999::/data:/bin/sh\n";
-const GROUPS: &str = "root:x:0:\npostgres:x:999:\n";
+const USERS: &str = "root:x:0:0::/:/bin/sh\n";
+const GROUPS: &str = "root:x:0:\n";
 
 impl Tree {
     /// It, or nothing after having said why this test is skipped.
@@ -47,12 +47,6 @@ impl Tree {
         let libraries = entry(&self.root.join("usr/lib"), "-linux-gnu").expect("libraries are in a folder of their machine");
         vec![text(loader), "--library-path".to_owned(), text(libraries)]
     }
-
-    /// The folder of PostgreSQL's programs, seen from the tree's root.
-    pub(super) fn postgres(&self) -> PathBuf {
-        let versions = entry(&self.root.join("usr/lib/postgresql"), "").expect("one version of PostgreSQL");
-        Path::new("/").join(versions.strip_prefix(&self.root).expect("it lies in the tree")).join("bin")
-    }
 }
 
 fn entry(folder: &Path, part: &str) -> Option<PathBuf> {
@@ -73,7 +67,6 @@ pub(super) fn write_rest(root: &Path, fill: impl Fn(&str) -> String) {
     for name in ["proc", "dev", "sys", "tmp", "run", "etc", "data", "volume", "outside"] {
         fs::create_dir_all(root.join(name)).expect("a folder of a container's root");
     }
-    std::os::unix::fs::chown(root.join("data"), Some(999), Some(999)).expect("root may give folders away");
     fs::write(root.join("etc/passwd"), USERS).expect("written");
     fs::write(root.join("etc/group"), GROUPS).expect("written");
     write_scripts(&root.join("srv"), fill);
