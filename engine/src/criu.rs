@@ -7,15 +7,18 @@
 
 mod breakpoints;
 mod connections;
+mod entries;
 pub mod features;
 pub mod log;
 mod message;
 mod options;
 pub mod tar;
+mod timers;
 mod worker;
 
 pub use connections::close_connections;
 pub use options::{Network, Options, SharedOptions, Tcp};
+pub use timers::keep_timers;
 pub use worker::{DumpTarget, Start, Worker, left_code_in};
 
 use std::path::{Path, PathBuf};

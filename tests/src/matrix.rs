@@ -56,6 +56,8 @@ impl Place {
 pub enum Expected {
     /// The service comes back as it was at the checkpoint, and goes on.
     Works,
+    /// It comes back, but with something gone: a question is then answered by an error with these words. Why.
+    Loses(&'static str, &'static str),
     /// The trial finds that it cannot be dumped; these words are in what `status` says.
     Refused(&'static [&'static str]),
     /// There is no such cell; why.

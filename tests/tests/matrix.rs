@@ -25,6 +25,7 @@ cells! {
     unix: process runc docker podman;
     descriptors: process runc docker podman;
     inotify: process runc docker podman;
+    inotify_plain: process runc docker podman;
     files: process runc docker podman;
     removed: process runc docker podman;
     loopback: process runc docker podman;
@@ -33,7 +34,7 @@ cells! {
     sysv: process runc docker podman;
     removed_large: process runc docker podman;
     removed_large_allowed: process runc docker podman;
-    io_uring: process runc docker podman;
+    io_uring: process runc docker;
     unix_outside: process runc docker podman;
     terminal: process;
 }

@@ -11,7 +11,7 @@ use super::{
     Runtime, kill_members,
 };
 use crate::checkpoint::{self, Plan};
-use crate::criu::{DumpTarget, Start, Worker};
+use crate::criu::{DumpTarget, Start, Worker, keep_timers};
 use crate::error::{Error, Report, Result};
 use crate::process::pidfd::PidFd;
 use crate::shim::client::Running;
@@ -163,6 +163,7 @@ impl Process {
         let state = serde_json::to_value(left)
             .map_err(|e| Error::Internal(Report::new("note what belongs to an image").because(e)))?;
         let pause = checkpoint::dump(plan, worker, dump.while_frozen).await?;
+        keep_timers(dump.images)?;
         Ok(Dumped { pause, state })
     }
 

@@ -46,8 +46,7 @@ pub fn run(name: &str, place: Place) {
             let Some(containers) = Containers::or_skip(engine) else { return };
             let container = containers.reserve(name);
             let mut node = Node::new(containers.host());
-            let client =
-                as_container(&mut node, row, &tree, &containers, container.name(), outside.folder());
+            let client = as_container(&mut node, row, &tree, &containers, container.name(), outside.folder());
             judge(&mut node, row, place, client, &containers.done(&["--version"]));
         }
     }
@@ -64,7 +63,20 @@ fn judge(node: &mut Node, row: &Row, place: Place, client: Client, version: &str
     let (outcome, said) = match row.expected[index] {
         Expected::Works => {
             comes_back(node, client);
+            assert_eq!(
+                client.get().expect("it answers after the restore"),
+                7,
+                "the number of the checkpoint"
+            );
+            client.put(20).expect("it takes a number after the restore");
+            assert_eq!(client.get().expect("it answers still"), 20);
             ("works", None)
+        }
+        Expected::Loses(words, _) => {
+            comes_back(node, client);
+            let said = client.get().expect_err("something is gone").to_string();
+            assert!(said.contains(words), "{said}");
+            ("loses", Some(said))
         }
         Expected::Refused(words) => ("refused", Some(is_refused(node, client, words))),
         Expected::Absent(why) => panic!("{} has no cell in {}: {why}", row.name, place.word()),
@@ -73,7 +85,7 @@ fn judge(node: &mut Node, row: &Row, place: Place, client: Client, version: &str
     Line { row, place, outcome, said, version }.write();
 }
 
-/// A number that is put before the checkpoint is there after the crash, and not the one that was put later.
+/// Takes the number 7 to a checkpoint, the number 9 to a crash, and is restored.
 fn comes_back(node: &mut Node, client: Client) {
     node.start_only();
     node.wait_healthy(SERVICE);
@@ -89,9 +101,6 @@ fn comes_back(node: &mut Node, client: Client) {
     node.wait_for_another(SERVICE, former);
     let recovered = node.wait_for_event(mark, "recovered", |_| true);
     assert!(recovered.text.starts_with("back by restore-latest"), "{}", recovered.text);
-    assert_eq!(client.get().expect("it answers after the restore"), 7, "the number of the checkpoint");
-    client.put(20).expect("it takes a number after the restore");
-    assert_eq!(client.get().expect("it answers still"), 20);
 }
 
 /// The trial says why, in these words, and what would help; the service is unharmed.

@@ -126,12 +126,11 @@ pub(super) fn as_process(node: &mut Node, row: &Row, tree: &Tree, outside: &Path
         }
     }
     node.set(SERVICE, "process.command", &list(&words));
-    let volumes: Vec<String> =
-        [("{data}", &gaps.data), ("{volume}", &gaps.volume)]
-            .iter()
-            .filter(|(gap, _)| row.program.mentions(gap))
-            .map(|(_, path)| path.display().to_string())
-            .collect();
+    let volumes: Vec<String> = [("{data}", &gaps.data), ("{volume}", &gaps.volume)]
+        .iter()
+        .filter(|(gap, _)| row.program.mentions(gap))
+        .map(|(_, path)| path.display().to_string())
+        .collect();
     node.set(SERVICE, "checkpoint.volumes", &list(&volumes));
     Client { talk: row.talk, address: listen, network: None }
 }

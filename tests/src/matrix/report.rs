@@ -15,9 +15,9 @@ pub(super) const VARIABLE: &str = "SUPERVISOR_MATRIX_DIR";
 pub(super) struct Line {
     pub(super) row: String,
     pub(super) place: Place,
-    /// `works`, `refused` or `skipped`.
+    /// `works`, `loses` or `refused`.
     pub(super) outcome: String,
-    /// What `status` says, or why it is skipped.
+    /// What `status` says, or the service itself.
     pub(super) said: Option<String>,
     /// Of what runs it.
     pub(super) version: String,

@@ -1,6 +1,6 @@
 //! The rows.
 
-use super::Expected::{self, Absent, Refused, Works};
+use super::Expected::{self, Absent, Loses, Refused, Works};
 use super::client::Talk;
 use super::program::Program::{self, Debian, Ours, Rooted, Stubborn};
 
@@ -25,6 +25,7 @@ const NO_OPTIONS: &[(&str, &str)] = &[];
 const IO_URING: Expected = Refused(&["io_uring", "switch io_uring off"]);
 const LOCKED: Expected = Refused(&["it holds file locks", "file_locks = true"]);
 const LARGE: Expected = Refused(&["larger than ghost_limit", "raise criu.ghost_limit"]);
+const UNWATCHED: Expected = Refused(&["inotify", "force_irmap = true"]);
 const OUTSIDE: Expected = Refused(&["unix socket of a process outside", "ext_unix_sk"]);
 
 const fn feature(name: &'static str, what: &'static str, program: Program, expected: [Expected; 4]) -> Row {
@@ -37,7 +38,15 @@ pub const ROWS: &[Row] = &[
         name: "redis",
         what: "redis 7, its data in memory only",
         program: Debian(&[
-            "/usr/bin/redis-server", "--bind", "{host}", "--port", "{port}", "--save", "", "--protected-mode", "no",
+            "/usr/bin/redis-server",
+            "--bind",
+            "{host}",
+            "--port",
+            "{port}",
+            "--save",
+            "",
+            "--protected-mode",
+            "no",
         ]),
         talk: Talk::Redis,
         options: NO_OPTIONS,
@@ -51,10 +60,20 @@ pub const ROWS: &[Row] = &[
         options: NO_OPTIONS,
         expected: EVERYWHERE,
     },
-    feature("python", "Python 3.11 with asyncio", Debian(&["/usr/bin/python3", "{srv}/server.py", "{listen}"]), EVERYWHERE),
+    feature(
+        "python",
+        "Python 3.11 with asyncio",
+        Debian(&["/usr/bin/python3", "{srv}/server.py", "{listen}"]),
+        EVERYWHERE,
+    ),
     feature("node", "Node 18", Rooted(&["/usr/bin/node", "-e", "{server.js}", "{listen}"]), EVERYWHERE),
     feature("tokio", "a Rust server on tokio, five threads", Ours(&["tokio_server", "{listen}"]), EVERYWHERE),
-    feature("threads", "32 threads with storage of their own", Ours(&["features", "--listen", "{listen}", "threads"]), EVERYWHERE),
+    feature(
+        "threads",
+        "32 threads with storage of their own",
+        Ours(&["features", "--listen", "{listen}", "threads"]),
+        EVERYWHERE,
+    ),
     feature(
         "processes",
         "24 children on pipes and a zombie",
@@ -75,11 +94,25 @@ pub const ROWS: &[Row] = &[
     ),
     feature(
         "descriptors",
-        "a pipe with bytes in it, eventfd, timerfd, epoll",
+        "a pipe with bytes in it, eventfd, a timerfd that ticks every 10 ms, epoll",
         Ours(&["features", "--listen", "{listen}", "descriptors"]),
         EVERYWHERE,
     ),
-    feature("inotify", "an inotify watch on a folder", Ours(&["features", "--listen", "{listen}", "inotify", "{data}"]), EVERYWHERE),
+    Row {
+        options: &[("criu.force_irmap", "true"), ("criu.irmap_scan_paths", "[\"/data\"]")],
+        ..feature(
+            "inotify",
+            "an inotify watch on a folder, with `criu = { force_irmap = true, irmap_scan_paths = [...] }`",
+            Ours(&["features", "--listen", "{listen}", "inotify", "{data}"]),
+            EVERYWHERE,
+        )
+    },
+    feature(
+        "inotify-plain",
+        "the same without those options",
+        Ours(&["features", "--listen", "{listen}", "inotify", "{data}"]),
+        [Works, Works, UNWATCHED, UNWATCHED],
+    ),
     feature(
         "files",
         "files of its own and of a volume, changed after the checkpoint",
@@ -96,7 +129,12 @@ pub const ROWS: &[Row] = &[
         "loopback",
         "a TCP connection with both ends in the service",
         Ours(&["features", "--listen", "{listen}", "loopback"]),
-        EVERYWHERE,
+        [
+            Works,
+            Works,
+            Loses("Broken pipe", "docker has no option to keep connections: they come back closed"),
+            Works,
+        ],
     ),
     Row {
         options: LOCKS,
@@ -104,7 +142,7 @@ pub const ROWS: &[Row] = &[
             "locks",
             "file locks (flock, fcntl, open file descriptions), with `criu = { file_locks = true }`",
             Ours(&["features", "--listen", "{listen}", "locks", "{data}"]),
-            EVERYWHERE,
+            [Works, Works, Refused(&["would not bring locks back", "`file-locks`"]), Works],
         )
     },
     feature(
@@ -134,7 +172,12 @@ pub const ROWS: &[Row] = &[
             EVERYWHERE,
         )
     },
-    feature("io-uring", "an io_uring", Stubborn(&["io-uring"]), [IO_URING, IO_URING, IO_URING, IO_URING]),
+    feature(
+        "io-uring",
+        "an io_uring",
+        Stubborn(&["io-uring"]),
+        [IO_URING, IO_URING, IO_URING, Absent("podman's seccomp profile does not allow one")],
+    ),
     feature(
         "unix-outside",
         "a connection to a unix socket of a process outside",

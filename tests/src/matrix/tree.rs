@@ -43,8 +43,10 @@ impl Tree {
     /// The words before a program of the tree that is started outside of it: the tree's own loader and libraries.
     pub(super) fn loader(&self) -> Vec<String> {
         let text = |path: PathBuf| path.display().to_string();
-        let loader = entry(&self.root.join("usr/lib64"), "ld-linux").expect("a C library comes with its loader");
-        let libraries = entry(&self.root.join("usr/lib"), "-linux-gnu").expect("libraries are in a folder of their machine");
+        let loader =
+            entry(&self.root.join("usr/lib64"), "ld-linux").expect("a C library comes with its loader");
+        let libraries = entry(&self.root.join("usr/lib"), "-linux-gnu")
+            .expect("libraries are in a folder of their machine");
         vec![text(loader), "--library-path".to_owned(), text(libraries)]
     }
 }

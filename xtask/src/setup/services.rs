@@ -1,4 +1,4 @@
-//! A root file system with real services for the matrix of `docs/compatibility.md`: redis, nginx, python, node, PostgreSQL.
+//! A root file system with real services for the matrix of `docs/compatibility.md`: redis, nginx, python, node.
 //!
 //! It is whole: Debian's packages with everything that they load, the C library included, unpacked into the cache folder and
 //! trimmed of what no service reads. Containers have it as their root; plain processes are started from it by its own loader.
@@ -15,16 +15,14 @@ use super::apt;
 use crate::cache::Cache;
 use crate::command;
 
-/// With what each depends on. The shell is PostgreSQL's, which starts its parts by it.
-const PACKAGES: [&str; 7] =
-    ["redis-server", "nginx", "python3-minimal", "libpython3-stdlib", "nodejs", "dash", "postgresql"];
+/// With what each depends on.
+const PACKAGES: [&str; 5] = ["redis-server", "nginx", "python3-minimal", "libpython3-stdlib", "nodejs"];
 /// What must be there in the end, as a part of its path.
-const PROGRAMS: [&str; 5] =
-    ["usr/bin/redis-server", "usr/sbin/nginx", "usr/bin/python3", "usr/bin/node", "usr/lib/postgresql"];
+const PROGRAMS: [&str; 4] = ["usr/bin/redis-server", "usr/sbin/nginx", "usr/bin/python3", "usr/bin/node"];
 /// Folders of the root that are links into `usr` on every host of today; packages still bring some as folders.
 const MERGED: [&str; 4] = ["bin", "sbin", "lib", "lib64"];
-/// Two thirds of it: what people read, perl, and PostgreSQL's compiler of queries.
-const TRIMMED: [&str; 12] = [
+/// Half of it: what people read, and perl.
+const TRIMMED: [&str; 9] = [
     "usr/share/doc",
     "usr/share/man",
     "usr/share/locale",
@@ -34,9 +32,6 @@ const TRIMMED: [&str; 12] = [
     "usr/share/nodejs/@types",
     "usr/lib/*/perl",
     "usr/lib/*/perl-base",
-    "usr/lib/*/libLLVM-*",
-    "usr/lib/*/libz3.*",
-    "usr/lib/postgresql/*/lib/bitcode",
 ];
 
 /// Unpacks it unless it is there.
@@ -46,7 +41,9 @@ pub(crate) fn bring(cache: &Cache) -> Result<()> {
         println!("setup: services for the matrix: {}", place.display());
         return Ok(());
     }
-    println!("setup: services for the matrix: unpacking Debian's packages into the cache folder (not installing them)");
+    println!(
+        "setup: services for the matrix: unpacking Debian's packages into the cache folder (not installing them)"
+    );
     let work = cache.work("services")?;
     let root = apt::unpack_whole(&PACKAGES, &work)?;
     for name in MERGED {
@@ -54,9 +51,7 @@ pub(crate) fn bring(cache: &Cache) -> Result<()> {
     }
     for pattern in TRIMMED {
         // A pattern for the shell; nothing of it may be there.
-        command::output(
-            Command::new("sh").args(["-c", &format!("rm -rf -- {pattern}")]).current_dir(&root),
-        )?;
+        command::output(Command::new("sh").args(["-c", &format!("rm -rf -- {pattern}")]).current_dir(&root))?;
     }
     if !is_whole(&root) {
         bail!("not everything is in the unpacked packages: {}", PROGRAMS.join(", "));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::super::{Dump, Instance, Place};
 use super::state::State;
 use crate::checkpoint::{self, Plan};
-use crate::criu::{Options, Start, Worker};
+use crate::criu::{Options, Start, Worker, keep_timers};
 use crate::durable;
 use crate::error::Result;
 
@@ -47,6 +47,7 @@ pub(in crate::runtime) async fn container(
         pid: instance.handle.pid,
     };
     let pause = checkpoint::dump(plan, worker, dump.while_frozen).await?;
+    keep_timers(dump.images)?;
     durable::atomic_write_volatile(&dump.images.join(DESCRIPTORS), &state.descriptors()?, 0o600)?;
     Ok(pause)
 }

@@ -22,7 +22,7 @@ pub(super) struct Descriptors {
 }
 
 const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
-const LIMIT: Duration = Duration::from_secs(5);
+const LIMIT: Duration = Duration::from_millis(500);
 
 impl Descriptors {
     pub(super) fn open() -> io::Result<Self> {

@@ -41,7 +41,8 @@ impl Processes {
             let mut words = line.split_whitespace().map(str::parse::<u64>);
             let (pid, number) = (words.next(), words.next());
             ensure(pid == Some(Ok(u64::from(child.id()))), "a child has another pid than it had")?;
-            numbers.push(number.and_then(Result::ok).ok_or_else(|| io::Error::other("a child says nothing"))?);
+            numbers
+                .push(number.and_then(Result::ok).ok_or_else(|| io::Error::other("a child says nothing"))?);
         }
         agreed("children", numbers)
     }

@@ -46,7 +46,6 @@ impl Shared {
     }
 }
 
-
 fn page(file: Option<BorrowedFd<'_>>) -> io::Result<&'static Page> {
     let (flags, fd) = match file {
         Some(file) => (libc::MAP_SHARED, file.as_raw_fd()),
