@@ -7,22 +7,26 @@
 //!   -> thaw                      on every path; the shim does it if we die
 //! ```
 //!
-//! Where there is nothing to capture, CRIU's own stop of all tasks is the one instant, and no freezer is used: it would only make
-//! the pause longer, by some milliseconds.
+//! Where there is nothing to capture, CRIU's own stop of all tasks is the one instant, and neither a freezer is used nor are we asked
+//! anything meanwhile: both would only make the pause longer, by some milliseconds.
 //!
 //! What it refuses: knowing runtimes, images, or what is captured.
 
 use std::path::Path;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use crate::criu::{DumpTarget, Options, Worker, left_code_in};
+use crate::criu::{Afterwards, DumpTarget, DuringDump, Options, Worker, left_code_in};
 use crate::error::{Error, Report, Result};
 use crate::failpoint::fail_point;
 use crate::freeze::{Cgroup, Frozen};
 use crate::shim::Shim;
 
-/// What else is to be done while the service stands still, if anything.
+/// What else is to be done while the service stands still, if anything. It runs beside CRIU's dump.
 pub type WhileFrozen = Option<Box<dyn FnOnce() -> Result<()> + Send>>;
+
+/// What makes a finished image safe before its service ends. While it runs the service stands still, and if it fails the service runs on.
+pub type BeforeEnd<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
 
 /// How long a freezer may take.
 const FREEZE_MAX: Duration = Duration::from_secs(5);
@@ -37,8 +41,8 @@ pub struct Plan<'a> {
     pub shim: &'a Shim,
     /// CRIU's options.
     pub options: &'a Options,
-    /// Whether the service is to end with the dump.
-    pub stay_dead: bool,
+    /// Set if the service is to end with the dump.
+    pub before_end: Option<BeforeEnd<'a>>,
     /// Wall-clock limit of the dump.
     pub limit: Duration,
     /// The pid of the service's main process as we see it.
@@ -46,37 +50,78 @@ pub struct Plan<'a> {
 }
 
 /// Carries the plan out. Gives how long the service stood still.
-pub async fn dump(plan: Plan<'_>, mut worker: Worker, while_frozen: WhileFrozen) -> Result<Duration> {
+pub async fn dump(mut plan: Plan<'_>, mut worker: Worker, while_frozen: WhileFrozen) -> Result<Duration> {
     plan.shim.guard(plan.cgroup.thaw_writes()).await?;
+    let captures = while_frozen.is_some();
     let mut target = plan.target.clone();
     target.freeze_cgroup =
         while_frozen.as_ref().and_then(|_| plan.cgroup.freezer_folder()).map(Path::to_owned);
-    let mut still = Still { cgroup: plan.cgroup, while_frozen, since: None, frozen: None, capture: None };
-    let dumped = worker.dump(&target, plan.options, plan.stay_dead, plan.limit, &mut || still.begin()).await;
+    let before_end = plan.before_end.take();
+    let afterwards = if before_end.is_some() { Afterwards::End } else { Afterwards::RunOn };
+    let mut still = Still {
+        cgroup: plan.cgroup,
+        limit: plan.limit,
+        while_frozen,
+        before_end,
+        since: None,
+        frozen: None,
+        capture: None,
+    };
+    let dumped = match still.unasked() {
+        Ok(()) => worker.dump(&target, plan.options, afterwards, plan.limit, &mut still).await,
+        Err(error) => Err(error),
+    };
     fail_point("checkpoint.dumped");
-    let ended = still.end(plan.limit).await;
+    let ended = still.end().await;
     fail_point("checkpoint.thawed");
     worker.end().await;
     let unguarded = plan.shim.guard(Vec::new()).await;
     if dumped.is_err() && left_code_in(plan.pid) {
-        return Err(end_damaged(&plan, dumped.err()).await);
+        return Err(end_damaged(plan.cgroup, plan.pid, dumped.err()).await);
     }
     dumped?;
     let pause = ended?;
     unguarded?;
-    Ok(pause)
+    // A freezer of ours stands still for longer than CRIU does.
+    Ok(if captures { pause } else { worker.pause().unwrap_or(pause) })
 }
 
 /// The service while it stands still.
 struct Still<'a> {
     cgroup: &'a Cgroup,
+    limit: Duration,
     while_frozen: WhileFrozen,
+    before_end: Option<BeforeEnd<'a>>,
     since: Option<Instant>,
     frozen: Option<Frozen<'a>>,
     capture: Option<tokio::task::JoinHandle<Result<()>>>,
 }
 
+impl DuringDump for Still<'_> {
+    fn is_wanted(&self) -> bool {
+        self.while_frozen.is_some() || self.before_end.is_some()
+    }
+
+    fn about_to_stop(&mut self) -> Result<()> {
+        self.begin()
+    }
+
+    fn complete(&mut self) -> Pin<Box<dyn Future<Output = Result<()>> + Send + '_>> {
+        Box::pin(async {
+            let Some(before_end) = self.before_end.take() else { return Ok(()) };
+            self.captured().await?;
+            fail_point("checkpoint.complete");
+            before_end.await
+        })
+    }
+}
+
 impl Still<'_> {
+    /// Where CRIU does not ask, what it would have been answered.
+    fn unasked(&mut self) -> Result<()> {
+        if self.is_wanted() { Ok(()) } else { self.begin() }
+    }
+
     fn begin(&mut self) -> Result<()> {
         fail_point("checkpoint.before-freeze");
         if let Some(pid) = self.cgroup.stopped_member() {
@@ -94,25 +139,27 @@ impl Still<'_> {
         Ok(())
     }
 
-    /// Waits for the capture, then thaws, whatever came of it.
-    async fn end(mut self, limit: Duration) -> Result<Duration> {
-        let captured = match self.capture.take() {
-            Some(task) => tokio::time::timeout(limit, task).await,
-            None => Ok(Ok(Ok(()))),
-        };
-        self.frozen.take().map_or(Ok(()), Frozen::thaw)?;
-        let pause = self.since.map_or(Duration::ZERO, |since| since.elapsed());
-        match captured {
-            Ok(Ok(result)) => result.map(|()| pause),
+    /// Waits for the capture.
+    async fn captured(&mut self) -> Result<()> {
+        let Some(task) = self.capture.take() else { return Ok(()) };
+        match tokio::time::timeout(self.limit, task).await {
+            Ok(Ok(result)) => result,
             Ok(Err(panic)) => Err(Error::Internal(Report::new("capture files").because(panic))),
             Err(_) => Err(Error::Unavailable(
                 Report::new(format!(
                     "capture the service's files within {}",
-                    humantime::format_duration(limit)
+                    humantime::format_duration(self.limit)
                 ))
                 .remedy("raise checkpoint.timeout, or declare fewer or smaller volumes"),
             )),
         }
+    }
+
+    /// Waits for the capture, then thaws, whatever came of it.
+    async fn end(mut self) -> Result<Duration> {
+        let captured = self.captured().await;
+        self.frozen.take().map_or(Ok(()), Frozen::thaw)?;
+        captured.map(|()| self.since.map_or(Duration::ZERO, |since| since.elapsed()))
     }
 }
 
@@ -135,13 +182,12 @@ fn paused() -> Error {
 /// CRIU was killed with its code inside the service. It cannot be taken out from outside, and what such a process does
 /// next is nobody's intention: it is ended, which is noticed as any end is. `Refused`, so that the next slot of the cadence does
 /// not do the same to it again.
-async fn end_damaged(plan: &Plan<'_>, error: Option<Error>) -> Error {
-    let cgroup = plan.cgroup.clone();
+async fn end_damaged(cgroup: &Cgroup, pid: i32, error: Option<Error>) -> Error {
+    let cgroup = cgroup.clone();
     let ended = tokio::task::spawn_blocking(move || cgroup.kill(FREEZE_MAX)).await;
     let done = if matches!(ended, Ok(Ok(()))) { "was ended" } else { "must be ended" };
     let report = Report::new(format!(
-        "CRIU was killed while its code was inside process {}; the service {done} to be recovered",
-        plan.pid
+        "CRIU was killed while its code was inside process {pid}; the service {done} to be recovered"
     ));
     let report = report.remedy("raise checkpoint.timeout; a dump that is cut off costs a recovery");
     Error::Refused(match error {

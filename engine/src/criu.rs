@@ -12,14 +12,15 @@ pub mod features;
 pub mod log;
 mod message;
 mod options;
+mod stats;
 pub mod tar;
 mod timers;
 mod worker;
 
 pub use connections::close_connections;
-pub use options::{Network, Options, SharedOptions, Tcp};
+pub use options::{Afterwards, Network, Options, SharedOptions, Tcp};
 pub use timers::keep_timers;
-pub use worker::{DumpTarget, Start, Worker, left_code_in};
+pub use worker::{DumpTarget, DuringDump, Start, Worker, left_code_in};
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -92,11 +92,15 @@ pub struct Dump<'a> {
     pub images: &'a Path,
     /// Wall-clock limit.
     pub limit: Duration,
-    /// Whether the service is to end with it.
-    pub stay_dead: bool,
+    /// Set if the service is to end with it.
+    pub before_end: Option<Keep>,
     /// What else happens under the same freeze.
     pub while_frozen: WhileFrozen,
 }
+
+/// Makes an image safe while its service still stands still; gets what the runtime needs to know at the restore. If it fails, the
+/// service runs on. It may take as long as a disk does.
+pub type Keep = Box<dyn FnOnce(serde_json::Value) -> Result<()> + Send>;
 
 /// What came of a checkpoint.
 #[derive(Debug, Clone, PartialEq)]
@@ -281,6 +285,13 @@ pub fn boot_id() -> Result<String> {
     std::fs::read_to_string(path)
         .map(|id| id.trim().to_owned())
         .map_err(|e| Error::Internal(Report::new(format!("read {path}")).because(e)))
+}
+
+/// Keeps an image, off the asynchronous threads.
+async fn kept(keep: Keep, state: serde_json::Value) -> Result<()> {
+    tokio::task::spawn_blocking(move || keep(state))
+        .await
+        .map_err(|e| Error::Internal(Report::new("keep an image").because(e)))?
 }
 
 /// Ends all members of a cgroup, off the asynchronous threads.

@@ -260,7 +260,8 @@ fn criu_options(plan: &words::CheckpointPlan) -> Options {
         network_lock: match criu.network_lock {
             Some(words::NetworkLock::Iptables) => Network::Iptables,
             Some(words::NetworkLock::Nftables) => Network::Nftables,
-            Some(words::NetworkLock::Skip) | None => Network::Skip,
+            Some(words::NetworkLock::Skip) => Network::Skip,
+            None => Network::AsNeeded,
         },
         file_locks: criu.file_locks,
         link_remap: criu.link_remap,

@@ -7,10 +7,11 @@
 mod checkpoint;
 mod commit;
 mod files;
+mod freezes;
 mod restore;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use engine::capture::PutBack;
@@ -25,6 +26,8 @@ use policies::reclaim::Intent;
 use policies::service::{Command, Event, Exit, Failure, FailureKind};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
+
+pub(crate) use freezes::{FreezeMark, Freezes};
 
 use crate::assemble::Parts;
 use crate::events::{Events, plain};
@@ -81,40 +84,6 @@ pub(crate) struct Actor {
     effects: TaskTracker,
 }
 
-/// Counts freezes, so that a probe knows whether one fell into its time.
-#[derive(Debug, Default)]
-pub(crate) struct Freezes {
-    begun: AtomicU64,
-    ended: AtomicU64,
-    over: Notify,
-}
-
-impl Freezes {
-    fn begin(&self) {
-        self.begun.fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn end(&self) {
-        self.ended.fetch_add(1, Ordering::SeqCst);
-        self.over.notify_waiters();
-    }
-
-    /// Waits for the end of the next freeze.
-    pub(crate) async fn over(&self) {
-        self.over.notified().await;
-    }
-
-    /// A mark to compare with later.
-    pub(crate) fn mark(&self) -> u64 {
-        self.ended.load(Ordering::SeqCst)
-    }
-
-    /// Whether the service was, or may have been, frozen at some time since the mark.
-    pub(crate) fn any_since(&self, mark: u64) -> bool {
-        self.begun.load(Ordering::SeqCst) > mark
-    }
-}
-
 #[derive(Debug)]
 struct Shared {
     name: ServiceName,
@@ -160,9 +129,13 @@ impl Actor {
     /// Begins an effect.
     pub(crate) fn carry_out(&self, command: Command, paused: bool) {
         let shared = Arc::clone(&self.shared);
+        let freezes = matches!(command, Command::Checkpoint { .. });
         self.effects.spawn(async move {
             if let Some(outcome) = shared.perform(command, paused).await {
                 shared.report(outcome).await;
+            }
+            if freezes {
+                shared.freezes.answered();
             }
         });
     }

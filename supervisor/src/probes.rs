@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::assemble::NamedProbe;
-use crate::carry_out::Freezes;
+use crate::carry_out::{FreezeMark, Freezes};
 use crate::service::Message;
 
 /// The first pause between quick attempts; it doubles.
@@ -63,6 +63,8 @@ struct Prober {
 struct Result {
     passed: bool,
     overlapped_freeze: bool,
+    /// From before it was asked for.
+    mark: FreezeMark,
 }
 
 impl Prober {
@@ -70,13 +72,14 @@ impl Prober {
         let mut due = Instant::now() + self.probe.settings.interval;
         let mut result = self.until_first_pass(due).await;
         loop {
+            let mark = result.mark;
             if !self.report(result).await {
                 return;
             }
             // An image is judged by the first answer after its freeze: that should not take a whole interval.
             tokio::select! {
                 () = tokio::time::sleep_until(due) => {}
-                () = self.freezes.over() => {}
+                () = self.freezes.answered_since(mark) => {}
             }
             due = Instant::now() + self.probe.settings.interval;
             result = self.once().await;
@@ -102,11 +105,11 @@ impl Prober {
         if !outcome.passed {
             tracing::debug!(probe = self.probe.name, detail = outcome.detail, "a probe failed");
         }
-        Result { passed: outcome.passed, overlapped_freeze: self.freezes.any_since(mark) }
+        Result { passed: outcome.passed, overlapped_freeze: self.freezes.any_since(mark), mark }
     }
 
     async fn report(&self, result: Result) -> bool {
-        let Result { passed, overlapped_freeze } = result;
+        let Result { passed, overlapped_freeze, .. } = result;
         let event = Event::ProbeFinished { run: self.run, probe: self.place, passed, overlapped_freeze };
         self.inbox.send(Message::Event(event)).await.is_ok()
     }

@@ -209,6 +209,27 @@ impl Supervisor<'_> {
             .with_context(|| format!("no image {id} in {text}"))
     }
 
+    /// One checkpoint, hot and then durable.
+    fn take(&mut self) -> Result<Checkpoint> {
+        let counter = self.service.before_checkpoint()?;
+        self.mark = self.events()?.len();
+        let (begun, clock) = (Instant::now(), SystemTime::now());
+        let answer = self.ask("checkpoint")?;
+        let to_memory = begun.elapsed();
+        let pause = self.service.pause()?;
+        let id = answer["image"].as_str().with_context(|| format!("no image in {answer}"))?.to_owned();
+        let is_durable =
+            |event: &Event| event.kind == "image-durable" && event.image.as_deref() == Some(id.as_str());
+        let durable = self.wait_for(is_durable)?;
+        let at = humantime::parse_rfc3339(&durable.at).context("read an event's time")?;
+        // The event's time has milliseconds only; it cannot have been before the image was hot.
+        let to_disk = at.duration_since(clock).unwrap_or_default().max(to_memory);
+        // Until then a recovery would take the image before it.
+        self.wait_for(|event| event.kind == "image-judged" && event.image.as_deref() == Some(id.as_str()))?;
+        let image = self.image_size(&id)?;
+        Ok(Checkpoint { to_memory, pause, to_disk, pause_to_disk: pause, image, counter })
+    }
+
     fn remove_container(&self) -> Result<()> {
         let Some(engine) = &self.engine else { return Ok(()) };
         engine.run("remove", ["rm", "--force", &self.folders.mark]).map(drop)
@@ -234,21 +255,9 @@ impl Session for Supervisor<'_> {
     }
 
     fn checkpoint(&mut self) -> Result<Checkpoint> {
-        let counter = self.service.before_checkpoint()?;
-        self.mark = self.events()?.len();
-        let (begun, clock) = (Instant::now(), SystemTime::now());
-        let answer = self.ask("checkpoint")?;
-        let to_memory = begun.elapsed();
-        let pause = self.service.pause()?;
-        let id = answer["image"].as_str().with_context(|| format!("no image in {answer}"))?.to_owned();
-        let is_durable =
-            |event: &Event| event.kind == "image-durable" && event.image.as_deref() == Some(id.as_str());
-        let durable = self.wait_for(is_durable)?;
-        let at = humantime::parse_rfc3339(&durable.at).context("read an event's time")?;
-        // The event's time has milliseconds only; it cannot have been before the image was hot.
-        let to_disk = at.duration_since(clock).unwrap_or_default().max(to_memory);
-        let image = self.image_size(&id)?;
-        Ok(Checkpoint { to_memory, pause, to_disk, pause_to_disk: pause, image, counter })
+        // The peers' dump to memory follows one to the disk; ours is measured at its second time as well.
+        self.take()?;
+        self.take()
     }
 
     fn kill(&mut self) -> Result<()> {

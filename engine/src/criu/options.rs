@@ -23,14 +23,25 @@ pub enum Tcp {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Network {
-    /// Not at all. Right while the service runs on afterwards: the lock would cost 20 to 50 ms of pause, and
-    /// connections of a crashed service are lost in any case.
+    /// Not at all while the service runs on afterwards: the lock would cost 20 to 50 ms of pause, and connections of a crashed
+    /// service are lost in any case. Rules of nftables where it ends with established connections, which are to live on.
     #[default]
+    AsNeeded,
+    /// Not at all.
     Skip,
     /// Rules of nftables.
     Nftables,
     /// Rules of iptables.
     Iptables,
+}
+
+/// What becomes of a service after its dump.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Afterwards {
+    /// It runs on.
+    RunOn,
+    /// It ends, in the state that the image has.
+    End,
 }
 
 /// CRIU's options for one service.
@@ -148,11 +159,14 @@ impl Options {
         }
     }
 
-    pub(super) fn network_lock_number(&self) -> i32 {
-        match self.network_lock {
-            Network::Iptables => 1,
-            Network::Nftables => 2,
-            Network::Skip => 3,
+    pub(super) fn network_lock_number(&self, afterwards: Afterwards) -> i32 {
+        match (self.network_lock, self.tcp, afterwards) {
+            (Network::Iptables, _, _) => 1,
+            (Network::Nftables, _, _)
+            | (Network::AsNeeded, Tcp::Established | Tcp::SkipInFlight, Afterwards::End) => 2,
+            (Network::Skip, _, _)
+            | (Network::AsNeeded, Tcp::Close, Afterwards::End)
+            | (Network::AsNeeded, _, Afterwards::RunOn) => 3,
         }
     }
 }

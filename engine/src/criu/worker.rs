@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
@@ -13,8 +14,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::message::{ExternalMount, InheritFd, Kind, Opts, Request, Response};
-use super::options::Options;
-use super::{Criu, breakpoints, log, tar};
+use super::options::{Afterwards, Options};
+use super::{Criu, breakpoints, log, stats, tar};
 use crate::descriptor::watch;
 use crate::error::{Error, Report, Result};
 use crate::shim::client::Running;
@@ -51,6 +52,19 @@ pub struct DumpTarget {
     pub with_cgroups: bool,
     /// Whether its network namespace is dumped without its devices: somebody else furnishes it at the restore.
     pub empty_network: bool,
+}
+
+/// What is done while CRIU dumps. Each question that CRIU asks is part of the pause, and a long part on a busy host; so it asks only where
+/// there is something to do.
+pub trait DuringDump: Send {
+    /// Whether CRIU is to ask at all.
+    fn is_wanted(&self) -> bool;
+
+    /// The first task is about to be stopped; an error ends the dump.
+    fn about_to_stop(&mut self) -> Result<()>;
+
+    /// CRIU's images are complete, and all tasks still stand still. An error lets the service run on, whatever was asked for.
+    fn complete(&mut self) -> Pin<Box<dyn Future<Output = Result<()>> + Send + '_>>;
 }
 
 /// A CRIU that has started and waits for its request.
@@ -135,15 +149,15 @@ impl Worker {
         self.running.pid
     }
 
-    /// Dumps a tree and leaves it running, or, if `stay_dead`, ends it. `about_to_stop` is called just before CRIU stops the first
-    /// task. The worker is still ending when this returns: [`Worker::end`] waits for that, when the service runs again.
+    /// Dumps a tree and leaves it running, or ends it. The worker is still ending when this returns: [`Worker::end`] waits for that, when
+    /// the service runs again.
     pub async fn dump(
         &mut self,
         target: &DumpTarget,
         options: &Options,
-        stay_dead: bool,
+        afterwards: Afterwards,
         limit: Duration,
-        about_to_stop: &mut (dyn FnMut() -> Result<()> + Send),
+        during: &mut dyn DuringDump,
     ) -> Result<()> {
         // Not having them is no reason not to dump.
         let _ready = (&mut self.breakpoints).await;
@@ -151,9 +165,9 @@ impl Worker {
         let opts = Opts {
             pid: Some(target.pid),
             images_dir: Some(IMAGES.to_owned()),
-            leave_running: Some(!stay_dead),
+            leave_running: Some(afterwards == Afterwards::RunOn),
             log_file: Some("dump.log".to_owned()),
-            notify_scripts: Some(true),
+            notify_scripts: Some(during.is_wanted()),
             root: target.root.as_ref().map(|r| r.display().to_string()),
             ext_mnt: external_mounts(target),
             external: options.external.iter().chain(&target.external).cloned().collect(),
@@ -163,12 +177,11 @@ impl Worker {
             manage_cgroups: Some(target.with_cgroups),
             manage_cgroups_mode: options.manage_cgroups_mode.or(Some(default_mode)),
             empty_ns: target.empty_network.then_some(libc::CLONE_NEWNET as u32),
-            network_lock: Some(options.network_lock_number()),
+            network_lock: Some(options.network_lock_number(afterwards)),
             ..options.common()
         };
         let log = self.log.join("dump.log");
-        let mut on_script = |script: &str| if script == "pre-dump" { about_to_stop() } else { Ok(()) };
-        let answer = self.converse(Kind::Dump, opts, limit, &log, &mut on_script).await?;
+        let answer = self.converse(Kind::Dump, opts, limit, &log, Some(during)).await?;
         succeed(&answer, "checkpoint", &log)
     }
 
@@ -187,7 +200,7 @@ impl Worker {
             ..options.common()
         };
         let log = self.log.join("restore.log");
-        let answer = self.converse(Kind::Restore, opts, limit, &log, &mut |_| Ok(())).await?;
+        let answer = self.converse(Kind::Restore, opts, limit, &log, None).await?;
         self.end().await;
         succeed(&answer, "restore", &log)?;
         // A failed restore bears -1, which to kill(2) means everybody.
@@ -203,18 +216,16 @@ impl Worker {
         opts: Opts,
         limit: Duration,
         log: &Path,
-        on_script: &mut (dyn FnMut(&str) -> Result<()> + Send),
+        during: Option<&mut dyn DuringDump>,
     ) -> Result<Response> {
-        let deadline = Instant::now() + limit;
-        let talk = self.talk(kind, opts, on_script);
-        match timeout_at(deadline, talk).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => {
+        match self.talk(kind, opts, limit, during).await {
+            Ok(Some(answer)) => Ok(answer),
+            Err(error) => {
                 // It may still be taking its code out of the service.
                 self.end().await;
                 Err(with_log(error, log))
             }
-            Err(_) => {
+            Ok(None) => {
                 self.end_within(Duration::ZERO).await;
                 Err(Error::Unavailable(
                     Report::new(format!(
@@ -230,21 +241,31 @@ impl Worker {
         }
     }
 
+    /// `None` when the time is up. What we do for a question is not counted: killing CRIU then would cost the service its life.
     async fn talk(
         &self,
         kind: Kind,
         opts: Opts,
-        on_script: &mut (dyn FnMut(&str) -> Result<()> + Send),
-    ) -> Result<Response> {
+        limit: Duration,
+        mut during: Option<&mut dyn DuringDump>,
+    ) -> Result<Option<Response>> {
+        let mut deadline = Instant::now() + limit;
         self.send(&Request { kind: kind as i32, opts: Some(opts), notify_success: None }).await?;
         let mut objection = None;
         loop {
-            let answer = self.receive().await?;
+            let Ok(answer) = timeout_at(deadline, self.receive()).await else { return Ok(None) };
+            let answer = answer?;
             if answer.kind != Kind::Notify as i32 {
-                return objection.map_or(Ok(answer), Err);
+                return objection.map_or(Ok(Some(answer)), Err);
             }
+            let asked = Instant::now();
             let script = answer.notify.and_then(|n| n.script).unwrap_or_default();
-            let agreed = on_script(&script);
+            let agreed = match (&mut during, script.as_str()) {
+                (Some(during), "pre-dump") => during.about_to_stop(),
+                (Some(during), "post-dump") => during.complete().await,
+                _ => Ok(()),
+            };
+            deadline += asked.elapsed();
             let reply =
                 Request { kind: Kind::Notify as i32, opts: None, notify_success: Some(agreed.is_ok()) };
             objection = objection.or(agreed.err());
@@ -273,6 +294,11 @@ impl Worker {
         }
         Response::decode(&bytes[..length])
             .map_err(|e| Error::Internal(Report::new("read CRIU's answer").because(e)))
+    }
+
+    /// How long the service stood still for the dump, by CRIU's own clock. Known once the worker has ended.
+    pub fn pause(&self) -> Option<Duration> {
+        stats::pause(&self.log)
     }
 
     /// Waits for the worker to be gone.

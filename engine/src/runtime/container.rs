@@ -188,11 +188,10 @@ impl<E: Engine> Container<E> {
             (first, second) => first.or(second),
         };
         let dump = Dump { while_frozen, ..dump };
-        let pause = dump::container(&self.place, &instance, &folder, &options, dump).await?;
-        self.engine.complete(&known, &options, &images).await?;
-        let state = serde_json::to_value(Noted { image: known.image })
+        let noted = serde_json::to_value(Noted { image: known.image.clone() })
             .map_err(|e| Error::Internal(Report::new("note what belongs to an image").because(e)))?;
-        Ok(Dumped { pause, state })
+        let complete = self.engine.complete(&known, &options, &images);
+        dump::container(&self.place, &instance, &folder, &options, dump, complete, noted).await
     }
 
     async fn restore_now(&self, from: RestoreFrom<'_>) -> Result<Instance> {

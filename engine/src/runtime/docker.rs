@@ -4,6 +4,8 @@
 //! of symbolic links. What it does with a checkpoint's files (it packs and unpacks them several times) it then does
 //! with links only; CRIU follows them to the image. They are relative, because CRIU may open them from inside the container.
 
+mod options;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant as Clock};
 
@@ -39,8 +41,6 @@ const AWAY_MAX: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long one request may take.
 const REQUEST_MAX: Duration = Duration::from_secs(30);
-/// Where CRIU, run by runc, looks for options that docker does not pass.
-const RUNC_OPTIONS: &str = "/etc/criu/runc.conf";
 /// More steps up than any folder is deep that docker unpacks a checkpoint in; above the root there is nothing.
 const UP: usize = 40;
 
@@ -244,7 +244,7 @@ impl Engine for Docker {
     }
 
     fn dump_options(&self, options: Options) -> Result<Options> {
-        dump_options(options, &std::fs::read_to_string(RUNC_OPTIONS).unwrap_or_default())
+        options::for_docker(options)
     }
 
     fn complete<'a>(&'a self, _: &'a Known, options: &'a Options, dump: &'a Path) -> Effect<'a, ()> {
@@ -262,29 +262,6 @@ impl Engine for Docker {
 
     fn restore<'a>(&'a self, known: &'a Known, from: &'a RestoreFrom<'a>, _: &'a Options) -> Effect<'a, ()> {
         Box::pin(self.restore_now(known, from))
-    }
-}
-
-/// What docker's restore will understand: it passes no options on, so that whatever needs one must stand in CRIU's
-/// own configuration for runc, which is `told`.
-fn dump_options(options: Options, told: &str) -> Result<Options> {
-    let is_told = |option: &str| told.lines().any(|line| line.trim() == option);
-    let refused = |what: &str, lost: &str, option: &str, or: &str| {
-        Err(Error::Refused(
-            Report::new(format!("checkpoint with {what}: docker's restore would not {lost}"))
-                .remedy(format!("add a line `{option}` to {RUNC_OPTIONS}, or {or}")),
-        ))
-    };
-    if options.file_locks && !is_told("file-locks") {
-        // CRIU would restore the service without its locks and say nothing.
-        return refused("file_locks = true", "bring locks back", "file-locks", "run it with podman");
-    }
-    match options.tcp {
-        Tcp::Established if is_told("tcp-established") => Ok(options),
-        Tcp::Established => {
-            refused("tcp = \"established\"", "keep connections", "tcp-established", "set tcp = \"close\"")
-        }
-        Tcp::Close | Tcp::SkipInFlight => Ok(Options { tcp: Tcp::Close, ..options }),
     }
 }
 
@@ -357,23 +334,6 @@ mod tests {
             ],
         }))
         .expect("what docker 20.10 says")
-    }
-
-    #[test]
-    fn what_a_restore_would_lose_is_refused_unless_crius_own_configuration_helps() {
-        let asked = |tcp, file_locks, told: &str| {
-            dump_options(Options { tcp, file_locks, ..Options::default() }, told).map(|options| options.tcp)
-        };
-        assert!(matches!(asked(Tcp::SkipInFlight, false, ""), Ok(Tcp::Close)));
-        assert!(matches!(asked(Tcp::Established, false, "tcp-established\n"), Ok(Tcp::Established)));
-        assert!(matches!(asked(Tcp::Close, true, "# locks\nfile-locks\n"), Ok(Tcp::Close)));
-        for (refused, remedy) in [
-            (asked(Tcp::Established, false, "file-locks"), "`tcp-established`"),
-            (asked(Tcp::Close, true, "tcp-established"), "`file-locks`"),
-        ] {
-            let why = refused.expect_err("it would be lost").to_string();
-            assert!(why.contains("/etc/criu/runc.conf") && why.contains(remedy), "{why}");
-        }
     }
 
     #[test]

@@ -8,9 +8,9 @@ use tokio::sync::Mutex;
 
 use super::{
     Attached, Dump, Dumped, Effect, Features, Folders, Handle, Instance, KnownShim, Place, RestoreFrom,
-    Runtime, kill_members,
+    Runtime, kept, kill_members,
 };
-use crate::checkpoint::{self, Plan};
+use crate::checkpoint::{self, BeforeEnd, Plan};
 use crate::criu::{DumpTarget, Start, Worker, keep_timers};
 use crate::error::{Error, Report, Result};
 use crate::process::pidfd::PidFd;
@@ -151,19 +151,31 @@ impl Process {
         };
         let worker = Worker::start(&self.place.criu, shim, start).await?;
         let left = Left { pipes: self.pipes(instance.handle.pid), last_pid: worker.pid() };
+        let state = serde_json::to_value(left)
+            .map_err(|e| Error::Internal(Report::new("note what belongs to an image").because(e)))?;
+        let images = dump.images;
+        let (before_end, complete): (Option<BeforeEnd<'_>>, _) = match dump.before_end {
+            Some(keep) => {
+                let state = state.clone();
+                let finished = async move {
+                    keep_timers(images)?;
+                    kept(keep, state).await
+                };
+                (Some(Box::pin(finished)), None)
+            }
+            None => (None, Some(|| keep_timers(images))),
+        };
         let plan = Plan {
             target: DumpTarget { pid: instance.handle.inner_pid, ..DumpTarget::default() },
             cgroup: &instance.handle.cgroup,
             shim,
             options: &self.place.options.get(),
-            stay_dead: dump.stay_dead,
+            before_end,
             limit: dump.limit,
             pid: instance.handle.pid,
         };
-        let state = serde_json::to_value(left)
-            .map_err(|e| Error::Internal(Report::new("note what belongs to an image").because(e)))?;
         let pause = checkpoint::dump(plan, worker, dump.while_frozen).await?;
-        keep_timers(dump.images)?;
+        complete.map_or(Ok(()), |complete| complete())?;
         Ok(Dumped { pause, state })
     }
 

@@ -43,7 +43,7 @@ impl Shared {
         let files = Ready::open(self, &staging.files_dir(), instance.handle.cgroup.clone()).await?;
         let (while_frozen, captured, parent) = files.split();
         let images = staging.criu_dir();
-        let dump = Dump { images: &images, limit, stay_dead: false, while_frozen };
+        let dump = Dump { images: &images, limit, before_end: None, while_frozen };
         let taken_at = now();
         let dumped = parts.runtime.checkpoint(dump).await?;
         drop(freezing);

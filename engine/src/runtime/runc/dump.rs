@@ -2,11 +2,10 @@
 //! `runc restore` expects of it.
 
 use std::path::Path;
-use std::time::Duration;
 
-use super::super::{Dump, Instance, Place};
+use super::super::{Dump, Dumped, Effect, Instance, Place, kept};
 use super::state::State;
-use crate::checkpoint::{self, Plan};
+use crate::checkpoint::{self, BeforeEnd, Plan};
 use crate::criu::{Options, Start, Worker, keep_timers};
 use crate::durable;
 use crate::error::Result;
@@ -14,15 +13,25 @@ use crate::error::Result;
 /// What runc expects beside CRIU's images.
 const DESCRIPTORS: &str = "descriptors.json";
 
-/// Dumps the container whose state runc keeps in the folder. Gives the pause.
+/// Dumps the container whose state runc keeps in the folder. `complete` finishes CRIU's images; what is noted is what the restore needs
+/// to know.
 pub(in crate::runtime) async fn container(
     place: &Place,
     instance: &Instance,
     state_folder: &Path,
     options: &Options,
     dump: Dump<'_>,
-) -> Result<Duration> {
+    complete: Effect<'_, ()>,
+    noted: serde_json::Value,
+) -> Result<Dumped> {
     let state = State::read(state_folder)?;
+    let (path, descriptors) = (dump.images.join(DESCRIPTORS), state.descriptors()?);
+    let images = dump.images;
+    let complete = async move {
+        keep_timers(images)?;
+        durable::atomic_write_volatile(&path, &descriptors, 0o600)?;
+        complete.await
+    };
     let target = state.dump_target(instance.handle.pid)?;
     let shim = &instance.main.shim;
     let work = place.criu_folder()?;
@@ -37,17 +46,29 @@ pub(in crate::runtime) async fn container(
         pids_above: 0,
     };
     let worker = Worker::start(&place.criu, shim, start).await?;
+    let (before_end, complete): (Option<BeforeEnd<'_>>, Option<BeforeEnd<'_>>) = match dump.before_end {
+        Some(keep) => {
+            let state = noted.clone();
+            let finished = async move {
+                complete.await?;
+                kept(keep, state).await
+            };
+            (Some(Box::pin(finished)), None)
+        }
+        None => (None, Some(Box::pin(complete))),
+    };
     let plan = Plan {
         target,
         cgroup: &instance.handle.cgroup,
         shim,
         options,
-        stay_dead: dump.stay_dead,
+        before_end,
         limit: dump.limit,
         pid: instance.handle.pid,
     };
     let pause = checkpoint::dump(plan, worker, dump.while_frozen).await?;
-    keep_timers(dump.images)?;
-    durable::atomic_write_volatile(&dump.images.join(DESCRIPTORS), &state.descriptors()?, 0o600)?;
-    Ok(pause)
+    if let Some(complete) = complete {
+        complete.await?;
+    }
+    Ok(Dumped { pause, state: noted })
 }
