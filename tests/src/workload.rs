@@ -2,7 +2,7 @@
 //!
 //! Refuses to keep a connection: each answer is the last of its own.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -64,7 +64,11 @@ pub fn response(said: &io::Result<String>) -> String {
     format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
 }
 
-fn answer(mut connection: &TcpStream, say: impl FnOnce(&str) -> io::Result<String>) -> io::Result<()> {
+/// The path of a request by HTTP; none if whoever asks went away in the middle.
+///
+/// # Errors
+/// When nothing comes in time.
+pub fn asked(connection: impl Read) -> io::Result<Option<String>> {
     let mut reader = BufReader::new(connection);
     let mut first = String::new();
     reader.read_line(&mut first)?;
@@ -72,9 +76,15 @@ fn answer(mut connection: &TcpStream, say: impl FnOnce(&str) -> io::Result<Strin
     while !line.trim_end().is_empty() {
         line.clear();
         if reader.read_line(&mut line)? == 0 {
-            return Ok(());
+            return Ok(None);
         }
     }
-    let path = first.split_whitespace().nth(1).unwrap_or_default();
-    connection.write_all(response(&say(path)).as_bytes())
+    Ok(first.split_whitespace().nth(1).map(str::to_owned))
+}
+
+fn answer(mut connection: &TcpStream, say: impl FnOnce(&str) -> io::Result<String>) -> io::Result<()> {
+    match asked(connection)? {
+        Some(path) => connection.write_all(response(&say(&path)).as_bytes()),
+        None => Ok(()),
+    }
 }

@@ -26,6 +26,9 @@ const AFTER_THE_TABLE: &str = "
 Every service of the table listens on TCP, and a client's connection is open at the checkpoint. What becomes of it after a crash: the kernel has closed it.
 
 ## What does not work, and why
+
+The words are those of `status`, whole under the last run below.
+
 ";
 
 const REFUSALS: &str = "
