@@ -1,10 +1,11 @@
 //! File locks of three kinds, which others must still find taken.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{FcntlArg, fcntl};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 
 use super::{Holder, ensure};
 
@@ -13,11 +14,15 @@ pub(super) struct Locks {
     flocked: PathBuf,
     /// What looks whether the locks of `fcntl` are there. Never closed: that would end the locks of this process.
     observers: Vec<File>,
-    _held: Vec<File>,
+    _held: (Flock<File>, [File; 2]),
 }
 
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+}
+
+fn flock(file: File) -> nix::Result<Flock<File>> {
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error)
 }
 
 /// The whole file, for writing.
@@ -35,10 +40,9 @@ impl Locks {
     pub(super) fn take(folder: &Path) -> io::Result<Self> {
         let path = |name: &str| folder.join(name);
         let (flocked, posix, described) = (path("flock"), path("posix"), path("ofd"));
-        let held = vec![open(&flocked)?, open(&posix)?, open(&described)?];
-        held[0].lock()?;
-        fcntl(&held[1], FcntlArg::F_SETLK(&whole()))?;
-        fcntl(&held[2], FcntlArg::F_OFD_SETLK(&whole()))?;
+        let held = (flock(open(&flocked)?)?, [open(&posix)?, open(&described)?]);
+        fcntl(&held.1[0], FcntlArg::F_SETLK(&whole()))?;
+        fcntl(&held.1[1], FcntlArg::F_OFD_SETLK(&whole()))?;
         Ok(Self { number: 0, flocked, observers: vec![open(&posix)?, open(&described)?], _held: held })
     }
 }
@@ -50,8 +54,8 @@ impl Holder for Locks {
     }
 
     fn get(&mut self) -> io::Result<u64> {
-        let flock = File::open(&self.flocked)?.try_lock();
-        ensure(matches!(flock, Err(TryLockError::WouldBlock)), "the lock of flock is lost")?;
+        let other = flock(File::open(&self.flocked)?).map(drop);
+        ensure(other == Err(Errno::EWOULDBLOCK), "the lock of flock is lost")?;
         for (observer, kind) in self.observers.iter().zip(["fcntl", "open file descriptions"]) {
             let mut found = whole();
             fcntl(observer, FcntlArg::F_OFD_GETLK(&mut found))?;
