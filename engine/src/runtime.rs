@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::WhileFrozen;
+use crate::checkpoint::{BeforeEnd, WhileFrozen};
 use crate::criu::network::Hold;
 use crate::criu::{Criu, SharedOptions, Tcp};
 use crate::error::{Error, Report, Result};
@@ -309,6 +309,26 @@ impl Place {
         taken
     }
 
+    /// What finishes CRIU's images: with the keeping of them while the service still stands still, if it is to end; else when it runs again.
+    fn finishing<'a>(
+        &'a self,
+        keep: Option<Keep>,
+        complete: impl Future<Output = Result<()>> + Send + 'a,
+        images: &'a Path,
+        pid: i32,
+        state: serde_json::Value,
+    ) -> (Option<BeforeEnd<'a>>, BeforeEnd<'a>) {
+        let Some(keep) = keep else { return (None, Box::pin(complete)) };
+        let before_end = async move {
+            complete.await?;
+            self.hold_connections(images, pid).await?;
+            tokio::task::spawn_blocking(move || keep(state))
+                .await
+                .map_err(|e| Error::Internal(Report::new("keep an image").because(e)))?
+        };
+        (Some(Box::pin(before_end)), Box::pin(std::future::ready(Ok(()))))
+    }
+
     /// Lets them go, whether a restore has done so already or not.
     async fn release_connections(&self) -> Result<()> {
         let path = self.held_connections();
@@ -332,13 +352,6 @@ pub fn boot_id() -> Result<String> {
     std::fs::read_to_string(path)
         .map(|id| id.trim().to_owned())
         .map_err(|e| Error::Internal(Report::new(format!("read {path}")).because(e)))
-}
-
-/// Keeps an image, off the asynchronous threads.
-async fn kept(keep: Keep, state: serde_json::Value) -> Result<()> {
-    tokio::task::spawn_blocking(move || keep(state))
-        .await
-        .map_err(|e| Error::Internal(Report::new("keep an image").because(e)))?
 }
 
 /// Ends all members of a cgroup, off the asynchronous threads.

@@ -9,6 +9,7 @@
 //!     Traces      what of the node is on this host; cleared when the node is dropped, panic or not
 //!   Containers    docker or podman of our own, apart from the host's; a Container is removed when dropped
 //!     Network     the network namespace that they are in; a node or a client can be put there too
+//!   matrix        what can be checkpointed in which runtime: rows as data, cells for real, and the document of them
 //! ```
 //!
 //! It refuses to know anything of the supervisor's inside but its outside formats (command line, journal,
@@ -20,12 +21,14 @@ mod containers;
 mod counter;
 mod event;
 mod host;
+pub mod matrix;
 mod network;
 mod node;
 mod port;
 mod settings;
 mod traces;
 mod wait;
+pub mod workload;
 
 pub use containers::{Container, Containers, Daemon, Elsewhere, Engine, IMAGE, PORT};
 pub use counter::Counter;

@@ -13,6 +13,7 @@ mod netfilter;
 mod podman;
 mod redis;
 mod runc;
+mod services;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -73,6 +74,7 @@ pub(crate) fn set_up() -> Result<Environment> {
     redis::bring(&cache).context("set-up of redis-server")?;
     docker::bring(&cache).context("set-up of docker")?;
     podman::bring(&cache).context("set-up of podman")?;
+    services::bring(&cache).context("set-up of the matrix's services")?;
     Ok(Environment { criu: Some(criu), path: path_with(&cache.bin())? })
 }
 

@@ -8,10 +8,10 @@ use tokio::sync::Mutex;
 
 use super::{
     Attached, Dump, Dumped, Effect, Features, Folders, Handle, Instance, KnownShim, Place, RestoreFrom,
-    Runtime, kept, kill_members,
+    Runtime, kill_members,
 };
-use crate::checkpoint::{self, BeforeEnd, Plan};
-use crate::criu::{DumpTarget, Start, Worker};
+use crate::checkpoint::{self, Plan};
+use crate::criu::{DumpTarget, Start, Worker, keep_timers};
 use crate::error::{Error, Report, Result};
 use crate::process::pidfd::PidFd;
 use crate::shim::client::Running;
@@ -154,23 +154,21 @@ impl Process {
         let left = Left { pipes: self.pipes(instance.handle.pid), last_pid: worker.pid() };
         let state = serde_json::to_value(left)
             .map_err(|e| Error::Internal(Report::new("note what belongs to an image").because(e)))?;
+        let images = dump.images;
+        let complete = async move { keep_timers(images) };
+        let (before_end, afterwards) =
+            self.place.finishing(dump.before_end, complete, images, instance.handle.pid, state.clone());
         let plan = Plan {
             target: DumpTarget { pid: instance.handle.inner_pid, ..DumpTarget::default() },
             cgroup: &instance.handle.cgroup,
             shim,
             options: &self.place.options.get(),
-            before_end: dump.before_end.map(|keep| {
-                let (state, images, pid) = (state.clone(), dump.images, instance.handle.pid);
-                let before_end = async move {
-                    self.place.hold_connections(images, pid).await?;
-                    kept(keep, state).await
-                };
-                Box::pin(before_end) as BeforeEnd<'_>
-            }),
+            before_end,
             limit: dump.limit,
             pid: instance.handle.pid,
         };
         let pause = checkpoint::dump(plan, worker, dump.while_frozen).await?;
+        afterwards.await?;
         Ok(Dumped { pause, state })
     }
 
