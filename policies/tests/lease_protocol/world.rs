@@ -15,9 +15,8 @@ pub(crate) const ONE_HOLDER_PER_EPOCH: &str = "one node at most acts in an epoch
 pub(crate) const NOTHING_OLDER: &str = "nothing older than acknowledged is restored";
 
 const NODES: usize = 2;
-/// The horizon: a lease, its end, a take-over, and the former holder's awakening.
-const LAST_SECOND: u64 = 13;
-const TTL: u64 = 8;
+/// Renewals after which the holder hears of no more; what follows is the same as after the one before.
+const RENEWALS_MAX: u64 = 1;
 
 /// Where the protocol is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,13 +27,23 @@ pub(crate) enum Flaw {
     SleepUnnoticed,
     FenceWaitsForNode,
     ReaderImpatient,
-    AcquiredWithoutComparing,
+    EpochReused,
     AcknowledgedUnread,
+}
+
+/// What may happen beside time and messages. Apart, since together they multiply what there is to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Events {
+    /// The holder's machine is suspended, once.
+    Sleep,
+    /// One image of each run reaches a replica.
+    Images,
 }
 
 /// One configuration of the model.
 pub(crate) struct World {
     expiry: Expiry,
+    events: Events,
     flaw: Flaw,
 }
 
@@ -107,9 +116,7 @@ pub(crate) enum Step {
     Wake(usize),
     /// The store handles a request.
     Serve(usize),
-    LoseRequest(usize),
     Deliver(usize),
-    LoseAnswer(usize),
     Sleep(usize),
     Awake(usize),
     /// An image is taken and copied to the other node, or to a replica that only its own node reaches.
@@ -118,13 +125,23 @@ pub(crate) enum Step {
 }
 
 impl World {
-    pub(crate) const fn new(expiry: Expiry, flaw: Flaw) -> Self {
-        Self { expiry, flaw }
+    pub(crate) const fn new(expiry: Expiry, events: Events, flaw: Flaw) -> Self {
+        Self { expiry, events, flaw }
+    }
+
+    /// As short as it can be; an answer can be late by seconds only where there are some.
+    fn ttl(&self) -> u64 {
+        if self.flaw == Flaw::CountedFromAnswer { 6 } else { 4 }
+    }
+
+    /// The horizon: a lease, its end, a take-over, and the former holder's awakening.
+    fn last_second(&self) -> u64 {
+        self.ttl() + 4
     }
 
     fn settings(&self) -> Settings {
         let seconds = Duration::from_secs;
-        Settings { ttl: seconds(TTL), renew_interval: seconds(2), drift_ppm: 250_000, stop_margin: seconds(1) }
+        Settings { ttl: seconds(self.ttl()), renew_interval: seconds(1), drift_ppm: 250_000, stop_margin: seconds(1) }
     }
 
     /// Milliseconds of its own that a node's clocks count in a second: the holder's is slow, the standby's fast.
@@ -200,7 +217,8 @@ impl World {
             Some(holder::Command::Fence(_)) => {
                 self.stop(state, index);
                 self.tell_holder(state, index, holder::Event::Stopped);
-                state.nodes[index].holder = None;
+                let node = &mut state.nodes[index];
+                (node.holder, node.request, node.answer) = (None, None, None);
                 self.tell_standby(state, index, standby::Event::Lost);
             }
             Some(holder::Command::Release) | None => {}
@@ -250,8 +268,12 @@ impl World {
             What::Renew(epoch, replicated) => {
                 let ours = store.sighting.epoch == epoch
                     && store.sighting.holding.as_ref().is_some_and(|holding| holding.node == name(index));
+                let more = store.sighting.holding.as_ref().is_some_and(|held| held.beat < RENEWALS_MAX);
+                if ours && !more {
+                    return;
+                }
                 if ours {
-                    store.expires = state.second + TTL;
+                    store.expires = state.second + self.ttl();
                     store.sighting.replicated = replicated.clone().max(store.sighting.replicated.take());
                     if let Some(holding) = &mut store.sighting.holding {
                         holding.beat += 1;
@@ -269,7 +291,7 @@ impl World {
     fn acquire(&self, store: &mut Store, second: u64, index: usize, over: &Sighting, sent: Moment) -> Answer {
         let unchanged = store.sighting.version == over.version
             && (self.expiry == Expiry::ByReader || store.sighting.is_free());
-        if !unchanged && self.flaw != Flaw::AcquiredWithoutComparing {
+        if !unchanged {
             return Answer::Refused;
         }
         let epoch = over.epoch.next();
@@ -281,7 +303,7 @@ impl World {
             replicated: store.sighting.replicated.clone(),
             version: store.sighting.version + 1,
         };
-        store.expires = second + TTL;
+        store.expires = second + self.ttl();
         Answer::Acquired(epoch, sent)
     }
 
@@ -293,6 +315,9 @@ impl World {
             Answer::Seen(mut sighting) => {
                 if self.flaw == Flaw::AcknowledgedUnread {
                     sighting.replicated = None;
+                }
+                if self.flaw == Flaw::EpochReused {
+                    sighting.epoch = Epoch(0);
                 }
                 if self.flaw == Flaw::ReaderImpatient {
                     sighting.holding = None;
@@ -375,12 +400,13 @@ impl Model for World {
         if state.broken.is_some() {
             return;
         }
-        if state.second < LAST_SECOND {
+        if state.second < self.last_second() {
             actions.push(Step::Second);
         }
         for (index, node) in state.nodes.iter().enumerate() {
             if node.request.is_some() {
-                actions.extend([Step::Serve(index), Step::LoseRequest(index)]);
+                // One that is never served, or whose answer is never delivered, was lost.
+                actions.push(Step::Serve(index));
             }
             if node.asleep {
                 actions.push(Step::Awake(index));
@@ -388,13 +414,13 @@ impl Model for World {
             }
             actions.push(Step::Wake(index));
             if node.answer.is_some() {
-                actions.extend([Step::Deliver(index), Step::LoseAnswer(index)]);
+                actions.push(Step::Deliver(index));
             }
-            if node.running.is_some() {
-                if index == 0 && node.boottime_ms == node.monotonic_ms {
+            if node.running.is_some() && index == 0 {
+                if self.events == Events::Sleep && node.boottime_ms == node.monotonic_ms {
                     actions.push(Step::Sleep(index));
                 }
-                if node.taken.is_none() {
+                if self.events == Events::Images && node.taken.is_none() {
                     actions.extend([Step::Replicate(index), Step::ReplicateElsewhere(index)]);
                 }
             }
@@ -407,9 +433,7 @@ impl Model for World {
             Step::Second => self.second(&mut state),
             Step::Wake(index) => self.wake(&mut state, index),
             Step::Serve(index) => self.serve(&mut state, index),
-            Step::LoseRequest(index) => state.nodes[index].request = None,
             Step::Deliver(index) => self.deliver(&mut state, index),
-            Step::LoseAnswer(index) => state.nodes[index].answer = None,
             Step::Sleep(index) => state.nodes[index].asleep = true,
             Step::Awake(index) => {
                 state.nodes[index].asleep = false;
