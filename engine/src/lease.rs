@@ -115,7 +115,8 @@ impl Held {
     }
 
     fn fenced(&self, why: &str) -> Error {
-        let report = Report::new(format!("keep the lease of {} in epoch {}: {why}", self.service, self.epoch));
+        let report =
+            Report::new(format!("keep the lease of {} in epoch {}: {why}", self.service, self.epoch));
         Error::Fenced(report)
     }
 }
@@ -129,11 +130,7 @@ fn draw() -> Result<String> {
 }
 
 /// Ends what takes too long as `Unavailable`.
-async fn within<T>(
-    limit: Duration,
-    what: &str,
-    work: impl Future<Output = Result<T>> + Send,
-) -> Result<T> {
+async fn within<T>(limit: Duration, what: &str, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
     tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
         let limit = humantime::format_duration(limit);
         Err(Error::Unavailable(Report::new(format!("{what}: no answer within {limit}"))))

@@ -196,7 +196,9 @@ impl std::fmt::Display for Unfit {
                 f,
                 "one lost renewal would stop the service; renew at least every {renew_interval_max:?}"
             ),
-            Self::TtlTooShort => write!(f, "nothing is left of the ttl after clock drift and the time to stop"),
+            Self::TtlTooShort => {
+                write!(f, "nothing is left of the ttl after clock drift and the time to stop")
+            }
         }
     }
 }
@@ -241,10 +243,8 @@ mod tests {
 
     #[test]
     fn a_later_epochs_images_are_newer_and_none_is_older_than_all() {
-        let image = |epoch, id: &str| Replicated {
-            epoch: Epoch(epoch),
-            image: ImageId::try_from(id).unwrap(),
-        };
+        let image =
+            |epoch, id: &str| Replicated { epoch: Epoch(epoch), image: ImageId::try_from(id).unwrap() };
         let (old, same, late) = (image(1, "b"), image(1, "c"), image(2, "a"));
         assert!(may_succeed(None, None) && may_succeed(None, Some(&old)));
         assert!(may_succeed(Some(&old), Some(&old)) && may_succeed(Some(&old), Some(&same)));

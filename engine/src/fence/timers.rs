@@ -44,8 +44,8 @@ impl Timers {
 
     /// Until one of them rings.
     pub(super) fn wait(&self) -> Result<()> {
-        let mut timers = [&self.monotonic, &self.boottime]
-            .map(|timer| PollFd::new(timer.as_fd(), PollFlags::POLLIN));
+        let mut timers =
+            [&self.monotonic, &self.boottime].map(|timer| PollFd::new(timer.as_fd(), PollFlags::POLLIN));
         loop {
             match poll(&mut timers, PollTimeout::NONE) {
                 Err(Errno::EINTR) => {}

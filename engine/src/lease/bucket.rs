@@ -61,7 +61,11 @@ impl Bucket {
         let _ = rustls::crypto::ring::default_provider().install_default();
         // Whether a request took effect is found out by reading, so the client need not repeat any.
         let retry = RetryConfig { max_retries: 0, retry_timeout: limit, ..RetryConfig::default() };
-        let options = ClientOptions::new().with_timeout(limit).with_connect_timeout(limit).with_allow_http(true);
+        let options = ClientOptions::new()
+            .with_timeout(limit)
+            .with_connect_timeout(limit)
+            .with_pool_max_idle_per_host(0)
+            .with_allow_http(true);
         let store = builder.with_bucket_name(bucket).with_retry(retry).with_client_options(options).build();
         let store = store.map_err(|e| {
             let remedy = "set AWS_REGION, AWS_ENDPOINT_URL and credentials in the environment";

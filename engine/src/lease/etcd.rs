@@ -105,13 +105,21 @@ impl Etcd {
         })
     }
 
-    async fn keys(&self, service: &ServiceName) -> Result<(Option<Entry<HolderKey>>, Option<Entry<StateKey>>)> {
+    async fn keys(
+        &self,
+        service: &ServiceName,
+    ) -> Result<(Option<Entry<HolderKey>>, Option<Entry<StateKey>>)> {
         let looked = Transaction { compare: Vec::new(), success: self.look(service), failure: Vec::new() };
         let outcome = self.gateway.transact(&looked).await?;
         Ok((outcome.entry(0)?, outcome.entry(1)?))
     }
 
-    async fn try_acquire(&self, service: &ServiceName, claim: &Claim, over: &Sighting) -> Result<Acquisition> {
+    async fn try_acquire(
+        &self,
+        service: &ServiceName,
+        claim: &Claim,
+        over: &Sighting,
+    ) -> Result<Acquisition> {
         if !over.is_free() {
             return Ok(Acquisition::Refused);
         }

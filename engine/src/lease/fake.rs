@@ -95,7 +95,9 @@ impl Store {
 
 impl Cells for Store {
     fn load<'a>(&'a self, name: &'a str) -> Effect<'a, Option<Cell>> {
-        Box::pin(self.ask(|inner| inner.cells.get(name).map(|bytes| Cell { bytes: bytes.clone(), tag: None })))
+        Box::pin(
+            self.ask(|inner| inner.cells.get(name).map(|bytes| Cell { bytes: bytes.clone(), tag: None })),
+        )
     }
 
     fn swap<'a>(&'a self, name: &'a str, expected: Option<&'a Cell>, bytes: Vec<u8>) -> Effect<'a, Swap> {

@@ -8,10 +8,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Keeper;
 use super::document::Expires;
 use super::folder::Folder;
 use super::swap::{Clock, SwapKeeper};
-use super::Keeper;
 use crate::clock;
 use crate::compat::boot_id;
 use crate::error::Result;

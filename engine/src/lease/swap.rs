@@ -69,12 +69,19 @@ impl<C: Cells> SwapKeeper<C> {
     }
 
     async fn sight(&self, service: &ServiceName) -> Result<Sighting> {
-        let Some((cell, document)) = self.load(service.as_str()).await? else { return Ok(Sighting::default()) };
+        let Some((cell, document)) = self.load(service.as_str()).await? else {
+            return Ok(Sighting::default());
+        };
         let expiry = if self.clock.is_some() { Expiry::ByStore } else { Expiry::ByReader };
         document.sighting(&cell.bytes, expiry, self.has_expired(&document)?)
     }
 
-    async fn try_acquire(&self, service: &ServiceName, claim: &Claim, over: &Sighting) -> Result<Acquisition> {
+    async fn try_acquire(
+        &self,
+        service: &ServiceName,
+        claim: &Claim,
+        over: &Sighting,
+    ) -> Result<Acquisition> {
         let found = self.load(service.as_str()).await?;
         let found_version = found.as_ref().map_or(0, |(cell, _)| version_of(&cell.bytes));
         if found_version != over.version {

@@ -40,12 +40,29 @@ pub enum Former {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum State {
     /// `kept`: what was seen last, and since when.
-    Watching { read_at: Instant, kept: Option<Kept> },
-    Acquiring { over: Sighting, until: Instant },
-    Fencing { won: Won, again_at: Instant },
-    Finding { won: Won, again_at: Instant, until: Instant },
-    TakingOver { won: Won },
-    Releasing { again_at: Instant },
+    Watching {
+        read_at: Instant,
+        kept: Option<Kept>,
+    },
+    Acquiring {
+        over: Sighting,
+        until: Instant,
+    },
+    Fencing {
+        won: Won,
+        again_at: Instant,
+    },
+    Finding {
+        won: Won,
+        again_at: Instant,
+        until: Instant,
+    },
+    TakingOver {
+        won: Won,
+    },
+    Releasing {
+        again_at: Instant,
+    },
 }
 
 /// What the store has shown without a change.

@@ -141,7 +141,12 @@ impl World {
 
     fn settings(&self) -> Settings {
         let seconds = Duration::from_secs;
-        Settings { ttl: seconds(self.ttl()), renew_interval: seconds(1), drift_ppm: 250_000, stop_margin: seconds(1) }
+        Settings {
+            ttl: seconds(self.ttl()),
+            renew_interval: seconds(1),
+            drift_ppm: 250_000,
+            stop_margin: seconds(1),
+        }
     }
 
     /// Milliseconds of its own that a node's clocks count in a second: the holder's is slow, the standby's fast.
@@ -342,7 +347,8 @@ impl World {
     fn replicate(&self, state: &mut State, index: usize, to_the_other: bool) {
         let node = &mut state.nodes[index];
         let Some(epoch) = node.running else { return };
-        let image = Replicated { epoch, image: ImageId::try_from(if to_the_other { "1" } else { "2" }).unwrap() };
+        let image =
+            Replicated { epoch, image: ImageId::try_from(if to_the_other { "1" } else { "2" }).unwrap() };
         node.taken = Some(image.clone());
         node.copied = Some(image.clone()).max(node.copied.take());
         node.kept = Some(image.clone()).max(node.kept.take());

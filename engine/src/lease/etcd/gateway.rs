@@ -116,7 +116,9 @@ impl Endpoint {
         let port = uri.port_u16().unwrap_or(2379);
         let tls = match uri.scheme_str() {
             Some("http") => None,
-            Some("https") => Some(tls.cloned().ok_or_else(|| invalid("name its certificate authority in tls.ca"))?),
+            Some("https") => {
+                Some(tls.cloned().ok_or_else(|| invalid("name its certificate authority in tls.ca"))?)
+            }
             _ => return Err(invalid(form)),
         };
         Ok(Self { host, port, tls })
@@ -178,7 +180,9 @@ impl Endpoint {
     }
 
     fn unavailable(&self, tried: &str, error: impl std::error::Error) -> Error {
-        Error::Unavailable(Report::new(format!("{tried}: etcd at {}:{}", self.host, self.port)).because(error))
+        Error::Unavailable(
+            Report::new(format!("{tried}: etcd at {}:{}", self.host, self.port)).because(error),
+        )
     }
 }
 

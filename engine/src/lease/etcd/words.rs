@@ -69,7 +69,8 @@ impl HolderKey {
 
 impl Transaction {
     pub(super) fn to_json(&self) -> Value {
-        let operations = |of: &[Operation]| of.iter().map(|operation| operation.0.clone()).collect::<Vec<_>>();
+        let operations =
+            |of: &[Operation]| of.iter().map(|operation| operation.0.clone()).collect::<Vec<_>>();
         json!({
             "compare": self.compare.iter().map(|compare| compare.0.clone()).collect::<Vec<_>>(),
             "success": operations(&self.success),
@@ -80,13 +81,17 @@ impl Transaction {
 
 impl Compare {
     pub(super) fn absent(key: &str) -> Self {
-        Self(json!({ "key": encoded(key.as_bytes()), "target": "CREATE", "result": "EQUAL", "create_revision": "0" }))
+        Self(
+            json!({ "key": encoded(key.as_bytes()), "target": "CREATE", "result": "EQUAL", "create_revision": "0" }),
+        )
     }
 
     /// A key that is not there has the revision 0.
     pub(super) fn revision(key: &str, revision: i64) -> Self {
         let revision = revision.to_string();
-        Self(json!({ "key": encoded(key.as_bytes()), "target": "MOD", "result": "EQUAL", "mod_revision": revision }))
+        Self(
+            json!({ "key": encoded(key.as_bytes()), "target": "MOD", "result": "EQUAL", "mod_revision": revision }),
+        )
     }
 }
 
