@@ -93,13 +93,12 @@ impl Fence {
     /// `Fenced` once the limit before has passed: the service is dead or dying.
     pub fn arm(&self, limit: Moment) -> Result<()> {
         let mut state = self.shared.state();
-        let now = clock::now()?;
-        if state.fired || state.limit.is_some_and(|before| now.has_passed(before)) {
-            return Err(Error::Fenced(Report::new("arm a fence: its limit has passed")));
-        }
+        state.refuse_if_over("arm")?;
+        // The timers first: if they cannot be set, the limit before stays in force.
+        self.shared.timers.set(limit)?;
         state.limit = Some(limit);
         self.shared.standing.send_replace(Standing::Armed(limit));
-        self.shared.timers.set(limit)
+        Ok(())
     }
 
     /// Takes the limit back: the service has ended, or its lease was let go.
@@ -108,12 +107,11 @@ impl Fence {
     /// As [`Fence::arm`].
     pub fn disarm(&self) -> Result<()> {
         let mut state = self.shared.state();
-        if state.fired {
-            return Err(Error::Fenced(Report::new("disarm a fence: its limit has passed")));
-        }
+        state.refuse_if_over("disarm")?;
+        self.shared.timers.clear()?;
         state.limit = None;
         self.shared.standing.send_replace(Standing::Disarmed);
-        self.shared.timers.clear()
+        Ok(())
     }
 
     /// Stops the service now.
@@ -132,6 +130,17 @@ impl Fence {
     /// Where it stands, now and from now on.
     pub fn standing(&self) -> watch::Receiver<Standing> {
         self.standing.clone()
+    }
+}
+
+impl State {
+    /// A limit that has passed is final, whether the thread has seen it or not.
+    fn refuse_if_over(&self, tried: &str) -> Result<()> {
+        let now = clock::now()?;
+        if self.fired || self.limit.is_some_and(|limit| now.has_passed(limit)) {
+            return Err(Error::Fenced(Report::new(format!("{tried} a fence: its limit has passed"))));
+        }
+        Ok(())
     }
 }
 

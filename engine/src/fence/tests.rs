@@ -120,6 +120,7 @@ async fn a_frozen_service_dies_too_and_at_once_if_asked() {
     let frozen = scene.cgroup.freeze(LIMIT).unwrap();
     let fence = Fence::new(scene.cgroup.clone()).unwrap();
     fence.fire().unwrap();
+    assert!(matches!(fence.disarm(), Err(Error::Fenced(_))));
     fired(&fence).await;
     assert!(scene.cgroup.members().is_empty());
     drop(frozen);
