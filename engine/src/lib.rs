@@ -4,17 +4,20 @@
 
 pub mod capture;
 pub mod checkpoint;
+pub mod clock;
 pub mod compat;
 pub mod criu;
 mod descriptor;
 pub mod durable;
 pub mod error;
 pub mod failpoint;
+pub mod fence;
 pub mod freeze;
 pub mod host;
 pub mod images;
 pub mod interchange;
 pub mod journal;
+pub mod lease;
 pub mod lock;
 pub mod probe;
 pub mod process;

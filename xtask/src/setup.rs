@@ -7,6 +7,7 @@
 mod apt;
 mod criu;
 mod docker;
+mod etcd;
 mod host;
 mod launcher;
 mod netfilter;
@@ -72,6 +73,7 @@ pub(crate) fn set_up() -> Result<Environment> {
     runc::bring().context("set-up of runc")?;
     netfilter::bring().context("set-up of nft and iptables")?;
     redis::bring(&cache).context("set-up of redis-server")?;
+    etcd::bring(&cache).context("set-up of etcd")?;
     docker::bring(&cache).context("set-up of docker")?;
     podman::bring(&cache).context("set-up of podman")?;
     services::bring(&cache).context("set-up of the matrix's services")?;

@@ -1,5 +1,6 @@
 //! The file's top level, `[node]`, `[store]`, `[api]`.
 
+use super::cluster::CLUSTER;
 use super::service::SERVICE;
 use super::{Key, Kind, Section, words};
 use crate::settings::{Compression, Hot};
@@ -12,7 +13,7 @@ pub(crate) static ROOT: Section = Section {
         Key::table("store", &STORE),
         Key::table("api", &API),
         Key { kind: Kind::Tables("service", &SERVICE), ..Key::table("service", &SERVICE) },
-        Key::unsupported("cluster", "leave `[cluster]` out: each node keeps its own services"),
+        Key::table("cluster", &CLUSTER),
         Key::unsupported("hooks", "leave `[hooks]` out, and follow `supervisor events --follow` instead"),
     ],
 };

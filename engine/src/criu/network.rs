@@ -165,7 +165,8 @@ mod tests {
     #[test]
     fn the_run_stands_in_the_inventory() {
         let folder = tempfile::tempdir().expect("a folder");
-        std::fs::write(folder.path().join(NAME), include_bytes!("network/inventory.img")).expect("written");
+        let inventory = include_bytes!("network/inventory.img");
+        crate::durable::atomic_write_volatile(&folder.path().join(NAME), inventory, 0o600).expect("written");
         let pid = i32::try_from(std::process::id()).expect("a pid");
         let hold = Hold::plan(folder.path(), pid, "t");
         assert_eq!(hold.run.as_deref(), Some("d0a15638-4e88-486c-ab45-0231c718cd94"));
