@@ -114,7 +114,10 @@ fn node_changes(old: &Config, new: &Config) -> Vec<&'static str> {
         ("node.run_dir", old.node.run_dir != new.node.run_dir),
         ("store.path", old.store.path != new.store.path),
         ("store.hot", old.store.hot != new.store.hot),
+        ("store.replica", old.store.replicas != new.store.replicas),
         ("api.socket", old.api.socket != new.api.socket),
+        ("api.listen", old.api.listen != new.api.listen),
+        ("api.tls", old.api.tls != new.api.tls),
     ];
     all.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }

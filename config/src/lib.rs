@@ -37,8 +37,8 @@ pub use reference::reference;
 pub use schema::schema;
 pub use settings::{
     Address, Api, CgroupMode, CheckpointPlan, Compression, CpuCap, CriuOptions, Docker, Hot, HttpProbe,
-    Isolation, NetworkLock, Node, Output, Podman, Probe, ProbeKind, Process, Recipe, Runc, Runtime, Service,
-    Store, Tcp,
+    Isolation, NetworkLock, Node, Output, Podman, Probe, ProbeKind, Process, Recipe, Replica, ReplicaPlace,
+    Runc, Runtime, Service, Store, Tcp, Tls,
 };
 
 use crate::error::Draft;

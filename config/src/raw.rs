@@ -8,6 +8,7 @@ mod checkpoint;
 mod container;
 mod node;
 mod probe;
+mod replica;
 mod restart;
 mod service;
 

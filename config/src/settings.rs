@@ -4,11 +4,15 @@
 //! names are known. Nothing here can be wrong on its own, so nothing here has methods that may fail.
 //! It refuses to know how any of it is carried out.
 
+mod replica;
+
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use policies::id::ServiceName;
+
+pub use replica::{Replica, ReplicaPlace, Tls};
 
 /// `[node]`: this host's supervisor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +40,8 @@ pub struct Store {
     pub hot: Hot,
     /// Bytes of memory that hot images may take together; `None`: the engine decides by the host's memory.
     pub hot_max_size: Option<u64>,
+    /// Where durable images are sent.
+    pub replicas: Vec<Replica>,
 }
 
 /// The codec of durable images.
@@ -63,6 +69,10 @@ pub enum Hot {
 pub struct Api {
     /// The control socket (mode 0600).
     pub socket: PathBuf,
+    /// Where peers are let in; `None`: nowhere.
+    pub listen: Option<Address>,
+    /// How this node and its peers know each other; there if `listen` is.
+    pub tls: Option<Tls>,
 }
 
 /// `[service.NAME]`: one supervised service.

@@ -16,11 +16,13 @@ mod archive;
 mod block;
 mod commit;
 mod digest;
-mod envelope;
+pub(crate) mod envelope;
 mod hot;
+mod incoming;
 mod list;
 mod manifest;
 mod marks;
+mod outgoing;
 mod places;
 mod prune;
 mod read;
@@ -39,8 +41,10 @@ use policies::image::ImageVerdict;
 
 pub use block::Codec;
 pub use hot::{Hot, Staging};
+pub use incoming::{Incoming, PartWriter};
 pub use list::ImageRecord;
 pub use manifest::{About, FileEntry, Manifest, RuntimeFacts, SegmentEntry, SegmentKind, Sizes};
+pub use outgoing::{Outgoing, Part};
 pub use prune::{Removed, Swept};
 pub use restore::{Prepared, Source};
 

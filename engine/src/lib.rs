@@ -17,6 +17,7 @@ pub mod journal;
 pub mod lock;
 pub mod probe;
 pub mod process;
+pub mod replica;
 pub mod runtime;
 pub mod shim;
 

@@ -1,8 +1,9 @@
 //! `[node]`, `[store]`, `[api]`.
 
+use super::replica::{replica, tls};
 use crate::read::Table;
 use crate::settings::{Api, Compression, Hot, Node, Store};
-use crate::values::{choice, name, path, size};
+use crate::values::{address, choice, name, path, size};
 
 pub(super) fn node(table: Table<'_>) -> Node {
     let node = Node {
@@ -22,13 +23,18 @@ pub(super) fn store(table: Table<'_>, node: &Node) -> Store {
         max_total_size: table.get("max_total_size", size),
         hot: table.get("hot", choice).unwrap_or(Hot::Memory),
         hot_max_size: table.get("hot_max_size", size),
+        replicas: table.table_list("replica").into_iter().map(replica).collect(),
     };
     table.done();
     store
 }
 
 pub(super) fn api(table: Table<'_>, node: &Node) -> Api {
-    let api = Api { socket: table.get("socket", path).unwrap_or_else(|| node.run_dir.join("api.sock")) };
+    let api = Api {
+        socket: table.get("socket", path).unwrap_or_else(|| node.run_dir.join("api.sock")),
+        listen: table.get("listen", address),
+        tls: tls(&table),
+    };
     table.done();
     api
 }

@@ -97,6 +97,17 @@ fn receive(store: &Store, input: &mut In, staging: &Path, bytes: &[u8], manifest
     }
     let verdict = input.verdict()?;
     input.end()?;
+    adopt(store, staging, bytes, manifest, verdict)
+}
+
+/// Makes an image of segments that came from elsewhere and are synced, once all of them were read and found whole.
+pub(super) fn adopt(
+    store: &Store,
+    staging: &Path,
+    bytes: &[u8],
+    manifest: &Manifest,
+    verdict: ImageVerdict,
+) -> Result<()> {
     read_image(staging, manifest, Target::Nowhere, &AtomicBool::new(false))?;
     fail_point("import.manifest.before");
     atomic_write(&staging.join(MANIFEST_NAME), bytes, FILE_MODE)?;

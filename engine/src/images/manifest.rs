@@ -160,7 +160,7 @@ impl Manifest {
     }
 
     /// Reads a manifest and checks all its rules; `shown` is only for messages.
-    pub(super) fn decode(bytes: &[u8], shown: &Path) -> Result<Self> {
+    pub(crate) fn decode(bytes: &[u8], shown: &Path) -> Result<Self> {
         let json = envelope::open(WHAT, VERSION, bytes, shown)?;
         let read: Result<Self, _> = serde_json::from_slice(json);
         let read = read.map_err(|e| {
