@@ -3,6 +3,7 @@
 //! What it refuses: decisions (those are in `policies`) and the words of the configuration file.
 
 pub mod capture;
+pub mod certificates;
 pub mod checkpoint;
 pub mod compat;
 pub mod criu;
