@@ -344,6 +344,14 @@ fn joined<T>(ended: std::result::Result<Result<T>, tokio::task::JoinError>) -> R
     ended.unwrap_or_else(|panic| Err(Error::Internal(Report::new("copy an image").because(panic))))
 }
 
+/// Sixteen random bytes, as text.
+fn nonce() -> Result<String> {
+    let mut bytes = [0; 16];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .map_err(|e| Error::Unavailable(Report::new("ask the kernel for random bytes").because(e)))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// Somebody else has the service now.
 fn fenced(service: &ServiceName, (ours, seen): (Epoch, Epoch), at: &str) -> Error {
     let text = format!("epoch {} of {service} is over: {at} has seen epoch {}", ours.0, seen.0);

@@ -7,6 +7,7 @@
 mod answer;
 mod events;
 mod images;
+mod replicas;
 mod services;
 mod socket;
 
@@ -23,6 +24,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use answer::{ErrorBody, VerifiedImage, Version};
+pub(crate) use replicas::FetchBody;
 pub(crate) use services::ActionBody;
 
 use crate::control::Control;
@@ -99,6 +101,8 @@ fn router(api: Api) -> Router {
         .route("/v1/images/{id}/pin", post(images::pin))
         .route("/v1/images/{id}/unpin", post(images::unpin))
         .route("/v1/images/{id}/export", get(images::export))
+        .route("/v1/replicas/images", get(replicas::images))
+        .route("/v1/replicas/fetch", post(replicas::fetch))
         .route("/v1/services/{name}/{action}", post(services::act))
         .fallback(async || Failure::absent("no such address; see docs/cli.md for those there are"))
         .method_not_allowed_fallback(async || Failure::method())

@@ -25,7 +25,7 @@ use super::{Chunks, Listed, Pace, Place, Sent, Wanted, fenced};
 use crate::durable::fail_point;
 use crate::error::{Error, Report, Result};
 use crate::images::{Outgoing, Part, envelope};
-use crate::replica::blocking;
+use crate::replica::{blocking, nonce};
 use crate::runtime::Effect;
 
 /// Bytes of a piece; part of the format.
@@ -334,14 +334,6 @@ async fn read_piece(image: &Arc<Outgoing>, part: &Part, number: u64) -> Result<B
         Ok(bytes.into())
     })
     .await
-}
-
-/// Sixteen random bytes, as text.
-fn nonce() -> Result<String> {
-    let mut bytes = [0; 16];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
-        .map_err(|e| Error::Unavailable(Report::new("ask the kernel for random bytes").because(e)))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn absent(id: &ImageId, url: &str) -> Error {

@@ -68,6 +68,7 @@ async fn commit(shared: &Arc<Shared>, id: ImageId, older: Vec<ImageId>) -> bool 
             record.image = Some(id.to_string());
             record.took_ms = Some(begun.elapsed().as_secs_f64() * 1e3);
             shared.node.events.record(record);
+            shared.node.replicas.changed(&shared.name);
             tidy(shared, older).await;
         }
         Err(error) => {

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::failure::Failure;
 use super::screen::Screen;
-use super::words;
+use super::{cert, words};
 
 /// Reads and checks a file.
 pub(crate) fn read(file: &Path) -> Result<Config, Failure> {
@@ -24,7 +24,7 @@ pub(crate) fn check(screen: &Screen, file: Option<&Path>) -> Result<(), Failure>
     let (text, origin) = (load(file)?, file.display().to_string());
     let errors = match parse(&text, &origin) {
         Ok(config) if screen.is_json() => return screen.json(&Report::new(true, config.warnings())),
-        Ok(config) => return screen.print(&shown(&origin, &config)),
+        Ok(config) => return screen.print(&(shown(&origin, &config) + &certificates(&config))),
         Err(errors) => errors,
     };
     if screen.is_json() {
@@ -87,10 +87,31 @@ fn shown(origin: &str, config: &Config) -> String {
         config.store.path.display(),
         config.api.socket.display()
     ));
+    text.push_str(&replicas(config));
     for (name, service) in &config.services {
         text.push_str(&format!("\n{}", described(name, service)));
     }
     text
+}
+
+/// What is doubtful about the certificates; the files may be made later, so it is no mistake.
+fn certificates(config: &Config) -> String {
+    cert::doubts(config).iter().map(|doubt| format!("\nnote: {doubt}\n")).collect()
+}
+
+/// One line for each place that images are sent to.
+fn replicas(config: &Config) -> String {
+    let line = |replica: &config::Replica| {
+        let whose = replica.services.as_ref().map_or_else(
+            || "of all services".to_owned(),
+            |services| format!("of {}", services.iter().map(ServiceName::as_str).collect::<Vec<_>>().join(", ")),
+        );
+        let rate = replica.rate_limit.map(|rate| format!(", at most {}/s", words::size(rate))).unwrap_or_default();
+        let kept = words::count(replica.retention.max_checkpoints, "image");
+        format!("images {whose} go to {}, {kept} kept there{rate}\n", replica.place)
+    };
+    let listen = config.api.listen.as_ref().map(|listen| format!("peers bring images to {listen}\n"));
+    config.store.replicas.iter().map(line).chain(listen).collect()
 }
 
 fn described(name: &ServiceName, service: &Service) -> String {

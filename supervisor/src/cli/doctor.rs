@@ -8,7 +8,7 @@ use engine::host::{self, Fact, Places, Standing};
 use super::client::Client;
 use super::failure::Failure;
 use super::screen::{Mood, Screen};
-use super::{Target, act, check, words};
+use super::{Target, act, cert, check, words};
 
 /// How long a trial may take.
 const TRIAL_MAX: Duration = Duration::from_secs(300);
@@ -18,7 +18,8 @@ const STORE: &str = "/var/lib/supervisor/images";
 
 /// Looks and tells.
 pub(crate) async fn doctor(screen: &Screen, config: Option<&Path>) -> Result<(), Failure> {
-    let facts = host::examine(&places(config)?).await;
+    let mut facts = host::examine(&places(config)?).await;
+    facts.extend(certificates(config)?);
     if screen.is_json() {
         screen.json(&facts)?;
     } else {
@@ -47,6 +48,18 @@ fn places(config: Option<&Path>) -> Result<Places, Failure> {
         None => (PathBuf::from(RUN_DIR), PathBuf::from(STORE)),
     };
     Ok(Places { criu, run_dir, store })
+}
+
+/// Certificates that end soon, have ended or cannot be read.
+fn certificates(config: Option<&Path>) -> Result<Vec<Fact>, Failure> {
+    let Some(config) = config else { return Ok(Vec::new()) };
+    let fact = |text: String| Fact {
+        topic: "certificates",
+        standing: Standing::Lack,
+        text,
+        remedy: Some("make a new one: supervisor cert issue DIR --node NAME".to_owned()),
+    };
+    Ok(cert::doubts(&check::read(config)?).into_iter().map(fact).collect())
 }
 
 fn shown(screen: &Screen, facts: &[Fact]) -> String {

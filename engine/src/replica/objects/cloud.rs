@@ -23,11 +23,12 @@ use tokio::sync::OnceCell;
 use super::{Found, Objects, Version, Versioned, Written};
 use crate::durable::read_limited;
 use crate::error::{Error, Report, Result};
+use crate::replica::nonce;
 use crate::runtime::Effect;
 
 const CREDENTIALS_LENGTH_MAX: u64 = 64 << 10;
-/// What the trial of conditional writes is made on; never kept.
-const TRIAL: &str = ".conditional-writes";
+/// What the trial of conditional writes is made on, with a name that nobody else uses; never kept.
+const TRIAL: &str = ".conditional-writes-";
 
 /// Whose bucket it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,8 +103,7 @@ impl Cloud {
     /// That of two who create the same object, and of two who change the same version, one is refused.
     async fn honours_conditions(&self) -> Result<()> {
         let tried = self.conditional.get_or_try_init(async || {
-            let path = self.path(TRIAL);
-            self.removed(&path).await?;
+            let path = self.path(&format!("{TRIAL}{}", nonce()?));
             let first = self.conditional_put(&path, PutMode::Create, Bytes::from_static(b"1")).await?;
             let second = self.conditional_put(&path, PutMode::Create, Bytes::from_static(b"2")).await?;
             let found = self.read(&path).await?;
@@ -116,17 +116,13 @@ impl Cloud {
             };
             self.removed(&path).await?;
             let honoured = second == Written::Look && third == Written::Look && found.is_some();
-            match (first, honoured) {
-                (Written::Yes, true) => Ok(()),
-                // Another node tries the same object at this moment.
-                (Written::Look, _) => Err(Error::Unavailable(Report::new(format!(
-                    "conditional writes at {} could not be tried out: somebody else is at it", self.url
-                )))),
-                (Written::Yes, false) => Err(Error::Refused(
-                    Report::new(format!("the server of {} does not honour conditional writes", self.url))
-                        .remedy("use a server that knows If-Match and If-None-Match on PUT; without, two nodes could both hold a service"),
-                )),
+            if first == Written::Yes && honoured {
+                return Ok(());
             }
+            let report = Report::new(format!("the server of {} does not honour conditional writes", self.url));
+            Err(Error::Refused(report.remedy(
+                "use a server that knows If-Match and If-None-Match on PUT; without, two nodes could both hold a service",
+            )))
         });
         tried.await.copied()
     }

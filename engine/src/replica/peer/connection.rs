@@ -14,6 +14,7 @@ use policies::id::Epoch;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, watch};
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
 use super::{Address, DOCUMENT_MAX, EPOCH_HEADER, Refusal};
@@ -39,7 +40,15 @@ pub(super) struct Ask {
 #[derive(Debug)]
 pub(super) struct Connection {
     address: Address,
-    sender: Mutex<Option<SendRequest<Body>>>,
+    line: Mutex<Option<Line>>,
+}
+
+/// What is there of it while it lasts.
+#[derive(Debug)]
+struct Line {
+    sender: SendRequest<Body>,
+    /// How it ends. A certificate that the other side does not accept is said here, after our first request has failed.
+    ending: JoinHandle<std::result::Result<(), hyper::Error>>,
 }
 
 impl Ask {
@@ -75,7 +84,7 @@ impl Ask {
 
 impl Connection {
     pub(super) fn new(address: Address) -> Self {
-        Self { address, sender: Mutex::default() }
+        Self { address, line: Mutex::default() }
     }
 
     /// Another one to the same peer.
@@ -102,14 +111,14 @@ impl Connection {
 
     /// Asks; a refusal is an error of its kind.
     pub(super) async fn answer(&self, ask: Ask) -> Result<Incoming> {
-        let mut held = self.sender.lock().await;
-        let mut sender = match alive(held.take()).await {
-            Some(sender) => sender,
+        let mut held = self.line.lock().await;
+        let mut line = match alive(held.take()).await {
+            Some(line) => line,
             None => self.connect().await?,
         };
-        let response = self.exchange(&mut sender, ask).await?;
+        let response = self.exchange(&mut line, ask).await?;
         if response.status().is_success() {
-            *held = Some(sender);
+            *held = Some(line);
             return Ok(response.into_body());
         }
         drop(held);
@@ -123,7 +132,7 @@ impl Connection {
         ))
     }
 
-    async fn exchange(&self, sender: &mut SendRequest<Body>, ask: Ask) -> Result<Response<Incoming>> {
+    async fn exchange(&self, line: &mut Line, ask: Ask) -> Result<Response<Incoming>> {
         let Ask { method, path, epoch, body, length, patience, mut progress } = ask;
         let mut request = Request::builder().method(method).uri(path).header(HOST, &self.address.host);
         request = request.header(CONTENT_LENGTH, length);
@@ -132,19 +141,30 @@ impl Connection {
         }
         let request = request.body(body);
         let request = request.map_err(|e| Error::Internal(Report::new("cannot make a request").because(e)))?;
-        let mut response = std::pin::pin!(sender.send_request(request));
+        let mut response = std::pin::pin!(line.sender.send_request(request));
         let mut moving = true;
         loop {
             let limit = self.address.timeout + patience;
             tokio::select! {
-                response = &mut response => return response.map_err(|e| self.broken("ask", &e)),
+                response = &mut response => return match response {
+                    Ok(response) => Ok(response),
+                    Err(error) => Err(self.lost(&mut line.ending, &error).await),
+                },
                 changed = progress.changed(), if moving => moving = changed.is_ok(),
                 () = tokio::time::sleep(limit) => return Err(self.silent()),
             }
         }
     }
 
-    async fn connect(&self) -> Result<SendRequest<Body>> {
+    /// A request failed; what the connection ended by says more.
+    async fn lost(&self, ending: &mut JoinHandle<std::result::Result<(), hyper::Error>>, error: &hyper::Error) -> Error {
+        match tokio::time::timeout(self.address.timeout, ending).await {
+            Ok(Ok(Err(ending))) => self.broken("ask", &ending),
+            Ok(Ok(Ok(())) | Err(_)) | Err(_) => self.broken("ask", error),
+        }
+    }
+
+    async fn connect(&self) -> Result<Line> {
         let connecting = async {
             let Address { host, port, files, .. } = &self.address;
             let stream = TcpStream::connect((host.trim_matches(['[', ']']), *port)).await.map_err(|e| self.broken("connect to", &e))?;
@@ -156,9 +176,8 @@ impl Connection {
             let stream = stream.map_err(|e| self.broken("speak TLS with", &e))?;
             let (sender, connection) =
                 http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.broken("speak HTTP with", &e))?;
-            // It ends with the sender; what goes wrong on it is seen by whoever asks.
-            tokio::spawn(connection);
-            Ok(sender)
+            // It ends with the sender.
+            Ok(Line { sender, ending: tokio::spawn(connection) })
         };
         tokio::time::timeout(self.address.timeout, connecting).await.map_err(|_| self.silent())?
     }
@@ -181,7 +200,7 @@ impl Connection {
 }
 
 /// One that is lost is noticed here, or when it is used.
-async fn alive(sender: Option<SendRequest<Body>>) -> Option<SendRequest<Body>> {
-    let mut sender = sender?;
-    sender.ready().await.is_ok().then_some(sender)
+async fn alive(line: Option<Line>) -> Option<Line> {
+    let mut line = line?;
+    line.sender.ready().await.is_ok().then_some(line)
 }
