@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -181,13 +180,11 @@ fn retention_there_is_kept_also_over_a_kill() {
 /// Two nodes with certificates: images arrive while both run, after a kill of the receiver too, and nobody else is let in.
 #[test]
 fn a_peer_receives_over_mutual_tls_and_gives_back() {
-    static PORT: AtomicU16 = AtomicU16::new(0);
     let Some(host) = Host::or_skip(Runtime::Process) else { return };
     let pki = tempfile::tempdir().expect("a folder");
     let mut beta = Node::new(host);
     certificates(&beta, pki.path(), &["alpha", "beta"]);
-    PORT.store(free_port(), Ordering::SeqCst);
-    let port = PORT.load(Ordering::SeqCst);
+    let port = beta.take_port();
     beta.set_in("api", "listen", &quoted(&format!("127.0.0.1:{port}")));
     beta.set_in("api", "tls", &tls(pki.path(), "beta"));
     beta.start_only();
@@ -245,12 +242,6 @@ fn tls(folder: &Path, name: &str) -> String {
     let file = |name: String| quoted(&folder.join(name).display().to_string());
     let (ca, cert, key) = (file("ca.crt".to_owned()), file(format!("{name}.crt")), file(format!("{name}.key")));
     format!("{{ ca = {ca}, cert = {cert}, key = {key} }}")
-}
-
-/// A port that nobody listens on at this moment.
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("bound").port()
 }
 
 fn biggest(folder: &Path) -> PathBuf {
