@@ -139,7 +139,9 @@ fn fallback(key: &Key) -> String {
 
 fn meaning(key: &Key) -> String {
     match key.kind {
-        Kind::Table(inner) | Kind::Tables(_, inner) | Kind::TableList(inner) => format!("See [{}].", inner.title),
+        Kind::Table(inner) | Kind::Tables(_, inner) | Kind::TableList(inner) => {
+            format!("See [{}].", inner.title)
+        }
         _ if key.example.is_empty() => key.doc.to_owned(),
         _ => format!("{} Example: `{}`.", key.doc, key.example),
     }

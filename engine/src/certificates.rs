@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose,
 };
 
 use crate::durable::{self, FILE_MODE, atomic_write, read_limited};
@@ -64,15 +65,19 @@ pub fn init(folder: &Path) -> Result<PathBuf> {
 pub fn issue(folder: &Path, node: &Node) -> Result<Issued> {
     let (ca_cert, ca_key) = (text(&folder.join(CA_CERT))?, text(&folder.join(CA_KEY))?);
     let ca_key = KeyPair::from_pem(&ca_key).map_err(|e| failed("read the authority's key", e))?;
-    let issuer = Issuer::from_ca_cert_pem(&ca_cert, ca_key).map_err(|e| failed("read the authority's certificate", e))?;
+    let issuer = Issuer::from_ca_cert_pem(&ca_cert, ca_key)
+        .map_err(|e| failed("read the authority's certificate", e))?;
     let names: Vec<String> = std::iter::once(&node.name).chain(&node.addresses).cloned().collect();
     let mut params = params(&names, &node.name, node.days)?;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     let pair = KeyPair::generate().map_err(|e| failed("make a key", e))?;
     let certificate = params.signed_by(&pair, &issuer).map_err(|e| failed("sign a certificate", e))?;
-    let issued =
-        Issued { cert: folder.join(format!("{}.crt", node.name)), key: folder.join(format!("{}.key", node.name)) };
+    let issued = Issued {
+        cert: folder.join(format!("{}.crt", node.name)),
+        key: folder.join(format!("{}.key", node.name)),
+    };
     write_new(&issued.key, &pair.serialize_pem())?;
     write_new(&issued.cert, &certificate.pem())?;
     Ok(issued)
@@ -92,7 +97,9 @@ pub fn expires(path: &Path) -> Result<SystemTime> {
 
 fn params(names: &[String], common_name: &str, days: u32) -> Result<CertificateParams> {
     let mut params = CertificateParams::new(names).map_err(|e| {
-        Error::Invalid(Report::new(format!("not names or addresses of a node: {}", names.join(", "))).because(e))
+        Error::Invalid(
+            Report::new(format!("not names or addresses of a node: {}", names.join(", "))).because(e),
+        )
     })?;
     let mut name = DistinguishedName::new();
     name.push(DnType::CommonName, common_name);
@@ -107,17 +114,22 @@ fn params(names: &[String], common_name: &str, days: u32) -> Result<CertificateP
 fn write_new(path: &Path, pem: &str) -> Result<()> {
     if path.exists() {
         let report = Report::new(format!("is there already: {}", path.display()));
-        return Err(Error::Invalid(report.remedy("remove it first if it is not needed any more, or use another folder")));
+        return Err(Error::Invalid(
+            report.remedy("remove it first if it is not needed any more, or use another folder"),
+        ));
     }
     atomic_write(path, pem.as_bytes(), FILE_MODE)
 }
 
 fn text(path: &Path) -> Result<String> {
     let missing = |error: Error| match error {
-        Error::Invalid(report) => Error::Invalid(report.remedy("make an authority first: supervisor cert init DIR")),
+        Error::Invalid(report) => {
+            Error::Invalid(report.remedy("make an authority first: supervisor cert init DIR"))
+        }
         other => other,
     };
-    String::from_utf8(read_limited(path, LENGTH_MAX).map_err(missing)?).map_err(|e| not_a_certificate(path, e))
+    String::from_utf8(read_limited(path, LENGTH_MAX).map_err(missing)?)
+        .map_err(|e| not_a_certificate(path, e))
 }
 
 fn failed(tried: &str, error: rcgen::Error) -> Error {
@@ -135,7 +147,11 @@ mod tests {
     use super::*;
 
     fn node(name: &str, addresses: &[&str]) -> Node {
-        Node { name: name.to_owned(), addresses: addresses.iter().map(|a| (*a).to_owned()).collect(), days: 90 }
+        Node {
+            name: name.to_owned(),
+            addresses: addresses.iter().map(|a| (*a).to_owned()).collect(),
+            days: 90,
+        }
     }
 
     #[test]
@@ -146,9 +162,16 @@ mod tests {
         let ca = init(&pki).expect("made");
         let issued = issue(&pki, &node("alpha", &["10.0.0.1", "alpha.example.org"])).expect("issued");
         for path in [&ca, &pki.join("ca.key"), &issued.cert, &issued.key] {
-            assert_eq!(std::fs::metadata(path).expect("there").permissions().mode() & 0o777, 0o600, "{}", path.display());
+            assert_eq!(
+                std::fs::metadata(path).expect("there").permissions().mode() & 0o777,
+                0o600,
+                "{}",
+                path.display()
+            );
         }
-        let days = |path: &Path| expires(path).expect("a certificate").duration_since(SystemTime::now()).expect("later");
+        let days = |path: &Path| {
+            expires(path).expect("a certificate").duration_since(SystemTime::now()).expect("later")
+        };
         assert_eq!(days(&issued.cert).as_secs().div_ceil(24 * 3600), 90);
         assert_eq!(days(&ca).as_secs().div_ceil(24 * 3600), 3650);
         assert_eq!(init(&pki).expect_err("there already").kind(), "invalid");

@@ -97,7 +97,12 @@ pub trait Place: std::fmt::Debug + Send + Sync {
     fn send<'a>(&'a self, image: &'a Arc<Outgoing>, epoch: Epoch, pace: &'a Pace) -> Effect<'a, Sent>;
 
     /// Judges an image.
-    fn judge<'a>(&'a self, image: (&'a ServiceName, &'a ImageId), verdict: ImageVerdict, epoch: Epoch) -> Effect<'a, ()>;
+    fn judge<'a>(
+        &'a self,
+        image: (&'a ServiceName, &'a ImageId),
+        verdict: ImageVerdict,
+        epoch: Epoch,
+    ) -> Effect<'a, ()>;
 
     /// Removes images.
     fn remove<'a>(&'a self, service: &'a ServiceName, ids: &'a [ImageId], epoch: Epoch) -> Effect<'a, ()>;
@@ -183,7 +188,13 @@ impl Replica {
     ///
     /// # Errors
     /// As [`Replica::send`].
-    pub async fn judge(&self, service: &ServiceName, id: &ImageId, verdict: ImageVerdict, epoch: Epoch) -> Result<()> {
+    pub async fn judge(
+        &self,
+        service: &ServiceName,
+        id: &ImageId,
+        verdict: ImageVerdict,
+        epoch: Epoch,
+    ) -> Result<()> {
         self.place.judge((service, id), verdict, epoch).await
     }
 
@@ -222,7 +233,11 @@ impl Replica {
         blocking(move || incoming.commit(verdict)).await
     }
 
-    async fn fetch_parts(&self, incoming: Incoming, (service, id): (&ServiceName, &ImageId)) -> Result<Incoming> {
+    async fn fetch_parts(
+        &self,
+        incoming: Incoming,
+        (service, id): (&ServiceName, &ImageId),
+    ) -> Result<Incoming> {
         let lengths = incoming.lengths()?;
         for part in incoming.parts() {
             let offset = lengths.get(&part.name).copied().unwrap_or(0);
@@ -278,7 +293,8 @@ fn decode(bytes: &[u8], (service, id): (&ServiceName, &ImageId)) -> Result<Manif
     if (&manifest.service, &manifest.id) == (service, id) {
         return Ok(manifest);
     }
-    let text = format!("manifest is of image {} of {}, not of {id} of {service}", manifest.id, manifest.service);
+    let text =
+        format!("manifest is of image {} of {}, not of {id} of {service}", manifest.id, manifest.service);
     Err(Error::Corrupt(Report::new(text)))
 }
 
@@ -331,7 +347,9 @@ fn read_all(mut file: std::fs::File) -> Chunks {
             }
         }
     });
-    let next = async |mut receiver: mpsc::Receiver<Result<Bytes>>| receiver.recv().await.map(|chunk| (chunk, receiver));
+    let next = async |mut receiver: mpsc::Receiver<Result<Bytes>>| {
+        receiver.recv().await.map(|chunk| (chunk, receiver))
+    };
     Box::pin(futures_util::stream::unfold(receiver, next))
 }
 

@@ -167,7 +167,11 @@ pub(crate) fn tls(files: &words::Tls) -> Files {
     Files { ca: files.ca.clone(), cert: files.cert.clone(), key: files.key.clone() }
 }
 
-fn place(replica: &words::Replica, api: &words::Api, node: &str) -> engine::Result<Box<dyn engine::replica::Place>> {
+fn place(
+    replica: &words::Replica,
+    api: &words::Api,
+    node: &str,
+) -> engine::Result<Box<dyn engine::replica::Place>> {
     let cloud = |provider, url: &str| {
         let access = Access {
             provider,

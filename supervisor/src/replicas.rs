@@ -112,7 +112,11 @@ impl Replicas {
             }
             let mut lines = lock(&self.inner.lines);
             lines.entry((service.clone(), number)).or_insert_with(|| {
-                let line = Arc::new(Line { wake: Notify::new(), stop: CancellationToken::new(), state: Mutex::default() });
+                let line = Arc::new(Line {
+                    wake: Notify::new(),
+                    stop: CancellationToken::new(),
+                    state: Mutex::default(),
+                });
                 push::spawn(Arc::clone(&self.inner), (service.clone(), number), Arc::clone(&line));
                 line
             });
@@ -156,7 +160,8 @@ impl Replicas {
     pub(crate) fn status(&self, service: &str) -> Vec<ReplicaStatus> {
         let lines = lock(&self.inner.lines);
         let own = lines.iter().filter(|((of, _), _)| of.as_str() == service);
-        own.map(|((_, number), line)| lock(&line.state).status(self.inner.targets[*number].replica.url())).collect()
+        own.map(|((_, number), line)| lock(&line.state).status(self.inner.targets[*number].replica.url()))
+            .collect()
     }
 
     /// A replica by its URL or its number, from 0.
@@ -175,7 +180,8 @@ pub(crate) fn find(targets: &[Target], named: &str) -> Option<Arc<Replica>> {
 impl State {
     fn status(&self, url: &str) -> ReplicaStatus {
         let newest = self.acknowledged.iter().flatten().max_by_key(|(id, known)| (known.taken_at, *id));
-        let taken_at = newest.map(|(_, known)| SystemTime::UNIX_EPOCH + Duration::from_nanos(known.taken_at.as_unix_nanos()));
+        let taken_at = newest
+            .map(|(_, known)| SystemTime::UNIX_EPOCH + Duration::from_nanos(known.taken_at.as_unix_nanos()));
         ReplicaStatus {
             url: url.to_owned(),
             newest: newest.map(|(id, _)| id.to_string()),

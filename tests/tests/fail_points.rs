@@ -99,7 +99,8 @@ dies_at! { service_too, Runtime::Process, AND_THE_SERVICE_TOO:
 }
 
 /// Sending to and from replicas; `replicas.rs` dies at these.
-const BY_REPLICAS: [&str; 4] = ["incoming.complete", "replica.manifest.before", "replica.part", "replica.removed"];
+const BY_REPLICAS: [&str; 4] =
+    ["incoming.complete", "replica.manifest.before", "replica.part", "replica.removed"];
 
 /// No command imports an archive yet; `engine`'s own tests die at these.
 const NOT_REACHED: [&str; 2] = ["import.manifest.before", "import.rename.after"];

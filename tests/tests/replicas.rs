@@ -22,7 +22,10 @@ impl Disk {
 
     /// Images that are there with their manifest.
     fn complete(&self) -> Vec<String> {
-        let folders = fs::read_dir(self.0.path().join("counter")).into_iter().flatten().map(|entry| entry.expect("an entry").path());
+        let folders = fs::read_dir(self.0.path().join("counter"))
+            .into_iter()
+            .flatten()
+            .map(|entry| entry.expect("an entry").path());
         let complete = folders.filter(|folder| folder.join("manifest").exists());
         let name = |path: PathBuf| path.file_name().and_then(|name| name.to_str()).expect("UTF-8").to_owned();
         let mut names: Vec<String> = complete.map(name).collect();
@@ -45,7 +48,9 @@ fn quoted(text: &str) -> String {
 
 fn wait_replicated(node: &Node, image: &str) {
     wait_until(LIMIT, &format!("{image} is replicated"), || {
-        node.events().iter().any(|event| event.kind == "image-replicated" && event.image.as_deref() == Some(image))
+        node.events()
+            .iter()
+            .any(|event| event.kind == "image-replicated" && event.image.as_deref() == Some(image))
     });
 }
 
@@ -67,7 +72,11 @@ fn the_store_is_lost_and_the_service_comes_back_from_the_replica() {
         listed[0]["id"] == *image && listed[0]["verdict"] == "good"
     });
     let status = replica(&node);
-    assert_eq!((status["newest"].as_str(), status["behind"].as_u64()), (Some(image.as_str()), Some(0)), "{status}");
+    assert_eq!(
+        (status["newest"].as_str(), status["behind"].as_u64()),
+        (Some(image.as_str()), Some(0)),
+        "{status}"
+    );
     let listed = node.json(&["images", "counter"]);
     assert_eq!(listed[0]["replicated"], true, "{listed}");
 
@@ -118,18 +127,23 @@ fn a_replica_that_is_away_delays_nobody_and_gets_the_newest_when_it_is_back() {
     let mark = node.mark();
     let images: Vec<String> = (0..3).map(|_| node.checkpoint("counter")).collect();
     node.wait_for_event(mark, "replica-failed", |event| event.text.contains("mount it"));
-    wait_until(LIMIT, "it is published", || replica(&node)["last_error"].is_string() && replica(&node)["behind"] == 3);
+    wait_until(LIMIT, "it is published", || {
+        replica(&node)["last_error"].is_string() && replica(&node)["behind"] == 3
+    });
     let former = node.signal_service("counter", Signal::SIGKILL);
     node.wait_for_another("counter", former);
 
     fs::create_dir(&mounted).expect("mounted");
     node.wait_for_event(mark, "replica-mended", |_| true);
     wait_replicated(&node, &images[2]);
-    wait_until(LIMIT, "it is as it should be", || replica(&node)["behind"] == 0 && replica(&node)["last_error"].is_null());
+    wait_until(LIMIT, "it is as it should be", || {
+        replica(&node)["behind"] == 0 && replica(&node)["last_error"].is_null()
+    });
     let events = node.events();
     let of = |kind: &str| events.iter().filter(|event| event.kind == kind).count();
     assert_eq!((of("replica-failed"), of("replica-mended")), (1, 1));
-    let sent: Vec<_> = events.iter().filter(|e| e.kind == "image-replicated").filter_map(|e| e.image.clone()).collect();
+    let sent: Vec<_> =
+        events.iter().filter(|e| e.kind == "image-replicated").filter_map(|e| e.image.clone()).collect();
     assert!(!sent.contains(&images[0]), "what was overtaken is passed over: {sent:?}");
 }
 
@@ -146,7 +160,9 @@ fn a_supervisor_killed_while_it_sends_is_gone_on_with() {
         node.wait_dead_at_fail_point();
         assert_eq!(disk.complete(), [""; 0], "{point}");
         node.start();
-        let sent = wait_for(LIMIT, "it is sent", || node.events().into_iter().find(|e| e.kind == "image-replicated"));
+        let sent = wait_for(LIMIT, "it is sent", || {
+            node.events().into_iter().find(|e| e.kind == "image-replicated")
+        });
         assert!(!sent.text.contains(" 0.0 MiB were there") || point == "replica.part", "{}", sent.text);
         assert_eq!(disk.complete().len(), 1, "{point}");
     }
@@ -240,7 +256,8 @@ fn certificates(node: &Node, folder: &Path, names: &[&str]) {
 
 fn tls(folder: &Path, name: &str) -> String {
     let file = |name: String| quoted(&folder.join(name).display().to_string());
-    let (ca, cert, key) = (file("ca.crt".to_owned()), file(format!("{name}.crt")), file(format!("{name}.key")));
+    let (ca, cert, key) =
+        (file("ca.crt".to_owned()), file(format!("{name}.crt")), file(format!("{name}.key")));
     format!("{{ ca = {ca}, cert = {cert}, key = {key} }}")
 }
 
@@ -250,7 +267,10 @@ fn biggest(folder: &Path) -> PathBuf {
         let path = entry.path();
         if path.is_dir() { files.push(biggest(&path)) } else { files.push(path) }
     }
-    files.into_iter().max_by_key(|path| fs::metadata(path).map_or(0, |found| found.len())).expect("there is one")
+    files
+        .into_iter()
+        .max_by_key(|path| fs::metadata(path).map_or(0, |found| found.len()))
+        .expect("there is one")
 }
 
 fn flip_a_byte(path: &Path) {

@@ -7,7 +7,8 @@ use crate::error::Draft;
 use crate::raw::Raw;
 use crate::settings::{Replica, ReplicaPlace};
 
-const NO_TLS: &str = "write `[api] tls = { ca, cert, key }`; `supervisor cert init` and `cert issue` make the files";
+const NO_TLS: &str =
+    "write `[api] tls = { ca, cert, key }`; `supervisor cert init` and `cert issue` make the files";
 
 pub(super) fn check(raw: &Raw, rules: &mut Rules<'_>) {
     let mut known: BTreeMap<String, String> = BTreeMap::new();
@@ -29,7 +30,12 @@ pub(super) fn check(raw: &Raw, rules: &mut Rules<'_>) {
         }
         match &replica.place {
             ReplicaPlace::Peer(_) if !has_tls(rules, &at) => {
-                rules.error(&url, &[], "a peer is spoken to with certificates only, and there are none", NO_TLS);
+                rules.error(
+                    &url,
+                    &[],
+                    "a peer is spoken to with certificates only, and there are none",
+                    NO_TLS,
+                );
             }
             ReplicaPlace::Folder(folder) if overlap(folder, &raw.store.path) => rules.error(
                 &url,
@@ -48,14 +54,20 @@ pub(super) fn check(raw: &Raw, rules: &mut Rules<'_>) {
 }
 
 fn listening(raw: &Raw, rules: &mut Rules<'_>) {
-    let has_own = |(number, _): &(usize, _)| rules.places.written(&format!("store/replica/{number}/tls")).is_some();
+    let has_own =
+        |(number, _): &(usize, _)| rules.places.written(&format!("store/replica/{number}/tls")).is_some();
     let is_peer = |replica: &Replica| matches!(replica.place, ReplicaPlace::Peer(_));
     let mut peers = raw.store.replicas.iter().enumerate().filter(|(_, replica)| is_peer(replica));
     let speaks = peers.any(|peer| !has_own(&peer));
     let listens = rules.places.written("api/listen").is_some();
     match rules.places.written("api/tls") {
         None if listens => {
-            rules.error("api/listen", &[], "peers are let in with certificates only, and there are none", NO_TLS);
+            rules.error(
+                "api/listen",
+                &[],
+                "peers are let in with certificates only, and there are none",
+                NO_TLS,
+            );
         }
         Some(_) if !listens && !speaks => rules.warning(
             "api/tls",

@@ -63,7 +63,13 @@ pub(super) static REPLICA: Section = Section {
             "10",
             "How many images of each service are kept there; the newest good one always is.",
         ),
-        Key::optional("max_age", Kind::Duration, "no limit", "\"7days\"", "Images older than this go there too."),
+        Key::optional(
+            "max_age",
+            Kind::Duration,
+            "no limit",
+            "\"7days\"",
+            "Images older than this go there too.",
+        ),
         Key::optional(
             "max_total_size",
             Kind::Size,
@@ -101,5 +107,9 @@ const CERT: Key = Key::required(
     "This node's certificate (PEM); read anew for each connection, so that a new one is used at once.",
 );
 
-const KEY: Key =
-    Key::required("key", Kind::Path, "\"/etc/supervisor/tls/alpha.key\"", "Its key (PEM), for its owner only.");
+const KEY: Key = Key::required(
+    "key",
+    Kind::Path,
+    "\"/etc/supervisor/tls/alpha.key\"",
+    "Its key (PEM), for its owner only.",
+);

@@ -20,7 +20,9 @@ pub(super) fn replica(table: Table<'_>) -> Replica {
         endpoint: table.get("endpoint", word),
         region: table.get("region", word),
         credentials_file: table.get("credentials_file", path),
-        services: table.get("services", |cell| cell.list(service_name)).map(|names| names.into_iter().collect()),
+        services: table
+            .get("services", |cell| cell.list(service_name))
+            .map(|names| names.into_iter().collect()),
         rate_limit: table.get("rate_limit", rate),
         timeout: table.get("timeout", duration).unwrap_or_default(),
         retention,

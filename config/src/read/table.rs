@@ -149,7 +149,8 @@ impl<'a> Table<'a> {
         };
         let path = self.path_of(name);
         let Some(values) = value.get_ref().as_array() else {
-            let message = format!("`{name}` is {}, not a list of tables", article(value.get_ref().type_str()));
+            let message =
+                format!("`{name}` is {}, not a list of tables", article(value.get_ref().type_str()));
             let hint = format!("write `[[{}]]` for each", section.title);
             self.context.note(Draft::error(value.span(), message).hint(hint));
             self.context.place(&path, value.span(), false);

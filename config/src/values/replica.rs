@@ -42,7 +42,10 @@ fn folder(cell: &Cell<'_>, rest: &str) -> Option<ReplicaPlace> {
     if path.is_absolute() && plain && path.parent().is_some() {
         return Some(ReplicaPlace::Folder(path.components().collect()));
     }
-    cell.fault("this is not the URL of a folder", "write three slashes and no `..`, as `\"file:///mnt/images\"`")
+    cell.fault(
+        "this is not the URL of a folder",
+        "write three slashes and no `..`, as `\"file:///mnt/images\"`",
+    )
 }
 
 /// `bucket` or `bucket/some/prefix`.
@@ -63,7 +66,9 @@ mod tests {
         for right in ["bucket", "bucket/", "my.bucket/a/b_c/d-1", "bucket/A"] {
             assert!(is_bucket(right), "{right}");
         }
-        for wrong in ["", "/", "/prefix", "bucket//a", "bucket/../a", "bucket/./a", "user@bucket", "bucket/a b", "b?x"] {
+        for wrong in
+            ["", "/", "/prefix", "bucket//a", "bucket/../a", "bucket/./a", "user@bucket", "bucket/a b", "b?x"]
+        {
             assert!(!is_bucket(wrong), "{wrong}");
         }
     }

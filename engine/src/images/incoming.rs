@@ -184,7 +184,10 @@ impl PartWriter {
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let length = bytes.len() as u64;
         if length > self.left {
-            return Err(Error::Invalid(Report::new(format!("segment {} is longer than it may be", self.name))));
+            return Err(Error::Invalid(Report::new(format!(
+                "segment {} is longer than it may be",
+                self.name
+            ))));
         }
         self.file.write(bytes)?;
         self.left -= length;

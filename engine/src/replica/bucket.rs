@@ -78,7 +78,10 @@ impl Bucket {
             Some((claim, _)) if claim.epoch > epoch.0 => Err(self.fenced(service, epoch, &claim)),
             Some(_) | None => {
                 // Somebody has removed or restored the object: it has to be claimed again before anything is written.
-                Err(Error::Unavailable(Report::new(format!("epoch {} of {service} is not claimed at {}", epoch.0, self.url))))
+                Err(Error::Unavailable(Report::new(format!(
+                    "epoch {} of {service} is not claimed at {}",
+                    epoch.0, self.url
+                ))))
             }
         }
     }
@@ -89,13 +92,15 @@ impl Bucket {
         let shown = format!("{}/{key}", self.url);
         let json = envelope::open(WHAT, VERSION, &found.bytes, shown.as_ref())?;
         let claim = serde_json::from_slice(json);
-        let claim = claim.map_err(|e| Error::Corrupt(Report::new(format!("not an epoch: {shown}")).because(e)))?;
+        let claim =
+            claim.map_err(|e| Error::Corrupt(Report::new(format!("not an epoch: {shown}")).because(e)))?;
         Ok(Some((claim, found.version)))
     }
 
     async fn claim_epoch(&self, service: &ServiceName, epoch: Epoch) -> Result<()> {
         let ours = Claim { epoch: epoch.0, node: self.node.clone(), nonce: nonce()? };
-        let json = serde_json::to_vec(&ours).map_err(|e| Error::Internal(Report::new("cannot write an epoch").because(e)))?;
+        let json = serde_json::to_vec(&ours)
+            .map_err(|e| Error::Internal(Report::new("cannot write an epoch").because(e)))?;
         let bytes = Bytes::from(envelope::seal(WHAT, VERSION, &json));
         let key = format!("{service}/{EPOCH}");
         for _ in 0..SWAPS_MAX {
@@ -166,7 +171,11 @@ impl Bucket {
         if found == image.manifest_bytes() {
             return Ok(());
         }
-        Err(Error::Invalid(Report::new(format!("another image of this name is at {}: {}", self.url, image.id()))))
+        Err(Error::Invalid(Report::new(format!(
+            "another image of this name is at {}: {}",
+            self.url,
+            image.id()
+        ))))
     }
 
     async fn send_pieces(&self, image: &Arc<Outgoing>, there: &Lying, pace: &Pace) -> Result<Sent> {
@@ -248,7 +257,8 @@ impl Bucket {
             let (objects, url) = (Arc::clone(&objects), url.clone());
             async move {
                 let found = objects.get(&key).await?;
-                let found = found.ok_or_else(|| Error::Corrupt(Report::new(format!("{key} is gone from {url}"))))?;
+                let found =
+                    found.ok_or_else(|| Error::Corrupt(Report::new(format!("{key} is gone from {url}"))))?;
                 let skip = if number == 0 { skip.min(found.bytes.len()) } else { 0 };
                 Ok(Bytes::from(found.bytes).slice(skip..))
             }
@@ -288,7 +298,12 @@ impl Place for Bucket {
         Box::pin(self.send_image(image, epoch, pace))
     }
 
-    fn judge<'a>(&'a self, image: (&'a ServiceName, &'a ImageId), verdict: ImageVerdict, epoch: Epoch) -> Effect<'a, ()> {
+    fn judge<'a>(
+        &'a self,
+        image: (&'a ServiceName, &'a ImageId),
+        verdict: ImageVerdict,
+        epoch: Epoch,
+    ) -> Effect<'a, ()> {
         Box::pin(async move {
             self.still_ours(image.0, epoch).await?;
             self.put_verdict(image, verdict).await
@@ -329,8 +344,9 @@ async fn read_piece(image: &Arc<Outgoing>, part: &Part, number: u64) -> Result<B
     blocking(move || {
         let mut file = image.open(&part, number * PIECE_LENGTH)?;
         let mut bytes = vec![0; usize::try_from(piece_length(&part, number)).expect("at most a piece")];
-        std::io::Read::read_exact(&mut file, &mut bytes)
-            .map_err(|e| Error::Corrupt(Report::new(format!("cannot read {} to its end", part.name)).because(e)))?;
+        std::io::Read::read_exact(&mut file, &mut bytes).map_err(|e| {
+            Error::Corrupt(Report::new(format!("cannot read {} to its end", part.name)).because(e))
+        })?;
         Ok(bytes.into())
     })
     .await

@@ -62,9 +62,8 @@ impl Epochs {
         }
         let content = envelope::read(WHAT, VERSION, &path, LENGTH_MAX)?;
         let number = std::str::from_utf8(&content).ok().and_then(|text| text.parse().ok());
-        let number = number.ok_or_else(|| {
-            Error::Corrupt(Report::new(format!("epoch is no number: {}", path.display())))
-        })?;
+        let number = number
+            .ok_or_else(|| Error::Corrupt(Report::new(format!("epoch is no number: {}", path.display()))))?;
         Ok(Some(Epoch(number)))
     }
 

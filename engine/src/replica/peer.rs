@@ -104,7 +104,8 @@ impl Peer {
         let begun: Begun = read(&self.connection.document(begin).await?)?;
         let mut sent = Sent::default();
         for part in image.parts() {
-            let there = if begun.complete { part.length } else { begun.parts.get(&part.name).copied().unwrap_or(0) };
+            let there =
+                if begun.complete { part.length } else { begun.parts.get(&part.name).copied().unwrap_or(0) };
             let there = there.min(part.length);
             sent.skipped += there;
             if there < part.length {
@@ -155,7 +156,8 @@ impl Place for Peer {
 
     fn services(&self) -> Effect<'_, Vec<ServiceName>> {
         Box::pin(async move {
-            let names: Vec<String> = read(&self.connection.document(Ask::new(Method::GET, format!("{ROOT}/"))).await?)?;
+            let names: Vec<String> =
+                read(&self.connection.document(Ask::new(Method::GET, format!("{ROOT}/"))).await?)?;
             Ok(names.iter().filter_map(|name| ServiceName::try_from(name.as_str()).ok()).collect())
         })
     }
@@ -190,7 +192,12 @@ impl Place for Peer {
         Box::pin(self.send_image(image, epoch, pace))
     }
 
-    fn judge<'a>(&'a self, image: (&'a ServiceName, &'a ImageId), verdict: ImageVerdict, epoch: Epoch) -> Effect<'a, ()> {
+    fn judge<'a>(
+        &'a self,
+        image: (&'a ServiceName, &'a ImageId),
+        verdict: ImageVerdict,
+        epoch: Epoch,
+    ) -> Effect<'a, ()> {
         Box::pin(async move {
             let path = format!("{ROOT}/{}/{}/verdict?verdict={verdict}", image.0, image.1);
             self.connection.document(Ask::new(Method::PUT, path).epoch(epoch)).await.map(drop)
@@ -208,7 +215,12 @@ impl Place for Peer {
 
 impl Entry {
     fn listed(self) -> Result<Listed> {
-        let strange = || Error::Corrupt(Report::new(format!("a peer lists what is no image: {} {}", self.id, self.verdict)));
+        let strange = || {
+            Error::Corrupt(Report::new(format!(
+                "a peer lists what is no image: {} {}",
+                self.id, self.verdict
+            )))
+        };
         let id = ImageId::try_from(self.id.as_str()).map_err(|_| strange())?;
         Ok(Listed { id, verdict: self.verdict.parse().map_err(|_| strange())? })
     }

@@ -61,16 +61,26 @@ impl Standby {
         let facts: Vec<ImageFacts> = match &self.from {
             Some(replica) => {
                 let copies = replica.images(&self.service).await?;
-                copies.iter().filter(|copy| suits(&copy.manifest.about.host)).map(super::Copy::facts).collect()
+                copies
+                    .iter()
+                    .filter(|copy| suits(&copy.manifest.about.host))
+                    .map(super::Copy::facts)
+                    .collect()
             }
             None => {
                 let (store, service) = (self.store.clone(), self.service.clone());
                 let records = blocking(move || store.list(&service)).await?;
-                let suiting = records.into_iter().filter(|r| r.about.as_ref().is_some_and(|about| suits(&about.host)));
+                let suiting =
+                    records.into_iter().filter(|r| r.about.as_ref().is_some_and(|about| suits(&about.host)));
                 suiting.map(|record| record.facts).filter(ImageFacts::usable).collect()
             }
         };
-        let rank = |facts: &&ImageFacts| (facts.verdict == ImageVerdict::Good, facts.taken_at, facts.id.clone());
-        Ok(facts.iter().filter(|facts| facts.verdict != ImageVerdict::Suspect).max_by_key(rank).map(|facts| facts.id.clone()))
+        let rank =
+            |facts: &&ImageFacts| (facts.verdict == ImageVerdict::Good, facts.taken_at, facts.id.clone());
+        Ok(facts
+            .iter()
+            .filter(|facts| facts.verdict != ImageVerdict::Suspect)
+            .max_by_key(rank)
+            .map(|facts| facts.id.clone()))
     }
 }

@@ -75,7 +75,8 @@ impl Files {
     }
 
     fn private_key(&self) -> Result<PrivateKeyDer<'static>> {
-        PrivateKeyDer::from_pem_slice(&read_limited(&self.key, LENGTH_MAX)?).map_err(|e| unusable(&self.key, e))
+        PrivateKeyDer::from_pem_slice(&read_limited(&self.key, LENGTH_MAX)?)
+            .map_err(|e| unusable(&self.key, e))
     }
 }
 
@@ -94,7 +95,9 @@ pub(super) fn is_about_certificates(error: &(dyn std::error::Error + 'static)) -
         if let Some(found) = found {
             return matches!(
                 found,
-                rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_) | rustls::Error::NoCertificatesPresented
+                rustls::Error::InvalidCertificate(_)
+                    | rustls::Error::AlertReceived(_)
+                    | rustls::Error::NoCertificatesPresented
             );
         }
         next = error.source();

@@ -36,7 +36,8 @@ async fn an_image_that_was_given_up_is_cleared_away_by_the_next_one() {
     server.break_after(2);
     send(&site.replica, &here.store, &one, 1).await.expect_err("cut");
     server.mend();
-    let of_one = || walk(&site.files).into_iter().filter(|path| path.display().to_string().contains("/a-1/")).count();
+    let of_one =
+        || walk(&site.files).into_iter().filter(|path| path.display().to_string().contains("/a-1/")).count();
     assert!(of_one() > 0);
     send(&site.replica, &here.store, &two, 1).await.expect("sent");
     assert_eq!(of_one(), 0);
@@ -54,7 +55,8 @@ async fn a_server_that_ignores_conditions_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_credentials_are_refused_with_their_remedy() {
     let server = Server::start().await;
-    std::fs::write(&server.credentials, "aws_access_key_id = key\naws_secret_access_key = wrong\n").expect("written");
+    std::fs::write(&server.credentials, "aws_access_key_id = key\naws_secret_access_key = wrong\n")
+        .expect("written");
     let access = engine::replica::objects::Access {
         provider: engine::replica::objects::Provider::S3,
         url: "s3://images".to_owned(),

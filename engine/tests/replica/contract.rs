@@ -78,7 +78,8 @@ async fn a_stale_epoch_is_refused_whatever_it_writes(site: &Site) {
     stale(site.replica.claim(&service(), Epoch(3)).await.expect_err("older"));
     stale(send(&site.replica, &here.store, &two, 3).await.expect_err("older"));
     stale(site.replica.judge(&service(), &one, ImageVerdict::Suspect, Epoch(3)).await.expect_err("older"));
-    let none = retention::Settings { max_age: Some(std::time::Duration::ZERO), ..retention::Settings::default() };
+    let none =
+        retention::Settings { max_age: Some(std::time::Duration::ZERO), ..retention::Settings::default() };
     let late = WallTime::from_unix_nanos(u64::MAX);
     send(&newer, &here.store, &two, 4).await.expect("sent");
     stale(site.replica.retain(&service(), &none, (late, Epoch(3))).await.expect_err("older"));
@@ -91,7 +92,9 @@ async fn verdicts_and_retention_reach_the_other_side(site: &Site) {
         let id = here.take(&format!("a-{number}"), 1000);
         send(&site.replica, &here.store, &id, 1).await.expect("sent");
     }
-    let judge = async |id: &str, verdict| site.replica.judge(&service(), &image(id), verdict, Epoch(1)).await.expect("judged");
+    let judge = async |id: &str, verdict| {
+        site.replica.judge(&service(), &image(id), verdict, Epoch(1)).await.expect("judged")
+    };
     judge("a-1", ImageVerdict::Suspect).await;
     judge("a-1", ImageVerdict::Good).await;
     judge("a-5", ImageVerdict::Suspect).await;
@@ -100,7 +103,10 @@ async fn verdicts_and_retention_reach_the_other_side(site: &Site) {
         images.iter().map(|copy| (copy.manifest.id.to_string(), copy.verdict)).collect()
     };
     let before = verdicts().await;
-    assert_eq!((before["a-1"], before["a-2"], before["a-5"]), (ImageVerdict::Good, ImageVerdict::Unjudged, ImageVerdict::Suspect));
+    assert_eq!(
+        (before["a-1"], before["a-2"], before["a-5"]),
+        (ImageVerdict::Good, ImageVerdict::Unjudged, ImageVerdict::Suspect)
+    );
     let settings = retention::Settings { max_checkpoints: 2, ..retention::Settings::default() };
     let now = WallTime::from_unix_nanos(1000);
     let removed = site.replica.retain(&service(), &settings, (now, Epoch(1))).await.expect("planned");
@@ -135,7 +141,11 @@ async fn a_standby_keeps_the_newest_good_image_prepared(site: &Site) {
     send(&site.replica, &here.store, &here.take("a-3", 1000), 1).await.expect("sent");
     assert_eq!(standby.refresh().await.expect("fetched"), Some(&image("a-3")));
     let held = there.store.remove(&[image("a-1"), image("a-3")]).expect("tried");
-    assert_eq!((held.removed, held.in_use), (vec![image("a-1")], vec![image("a-3")]), "the prepared one stays");
+    assert_eq!(
+        (held.removed, held.in_use),
+        (vec![image("a-1")], vec![image("a-3")]),
+        "the prepared one stays"
+    );
     let foreign = engine::compat::Host { architecture: "riscv64".to_owned(), ..host };
     let mut elsewhere = Standby::new(Local::new().store, service(), foreign, Some((site.again)()));
     assert_eq!(elsewhere.refresh().await.expect("looked"), None, "nothing that may run there");

@@ -77,8 +77,11 @@ impl Local {
 
     pub fn contents(&self, id: &ImageId) -> BTreeMap<String, Vec<u8>> {
         let prepared = self.store.open_for_restore(id).expect("it can be restored");
-        let entries = fs::read_dir(prepared.criu_dir()).expect("a folder").map(|entry| entry.expect("an entry"));
-        entries.map(|e| (e.file_name().into_string().expect("UTF-8"), fs::read(e.path()).expect("read"))).collect()
+        let entries =
+            fs::read_dir(prepared.criu_dir()).expect("a folder").map(|entry| entry.expect("an entry"));
+        entries
+            .map(|e| (e.file_name().into_string().expect("UTF-8"), fs::read(e.path()).expect("read")))
+            .collect()
     }
 }
 
@@ -87,7 +90,13 @@ impl Site {
         let keep = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
         let root = keep.path().to_owned();
         let again = move || bucket(Arc::new(Folder::new(root.clone())), "file");
-        Self { kind: "folder", replica: again(), files: keep.path().to_owned(), again: Box::new(again), _keep: vec![Box::new(keep)] }
+        Self {
+            kind: "folder",
+            replica: again(),
+            files: keep.path().to_owned(),
+            again: Box::new(again),
+            _keep: vec![Box::new(keep)],
+        }
     }
 
     pub async fn s3() -> (Self, s3::Server) {
@@ -117,7 +126,16 @@ impl Site {
         let port = remote.port;
         let again = move || replica_of(peer(port, &files));
         let folder = remote.folder.join("images");
-        (Self { kind: "peer", replica: again(), files: folder, again: Box::new(again), _keep: vec![Box::new(keep)] }, remote)
+        (
+            Self {
+                kind: "peer",
+                replica: again(),
+                files: folder,
+                again: Box::new(again),
+                _keep: vec![Box::new(keep)],
+            },
+            remote,
+        )
     }
 }
 
@@ -127,7 +145,8 @@ impl Remote {
         let epochs = Epochs::open(folder.join("epochs")).expect("opened");
         let (sender, arrived) = mpsc::channel(64);
         let holding = Holding::default();
-        let receiver = Receiver::new(store, (epochs, holding.clone()), files.clone(), sender).expect("usable");
+        let receiver =
+            Receiver::new(store, (epochs, holding.clone()), files.clone(), sender).expect("usable");
         let listener = Receiver::bind(([127, 0, 0, 1], port).into()).await.expect("a port");
         let port = listener.local_addr().expect("bound").port();
         let task = tokio::spawn(receiver.serve(listener));
@@ -190,7 +209,12 @@ pub fn open(folder: &Path) -> Store {
 }
 
 /// Sends an image as the supervisor does.
-pub async fn send(replica: &Replica, store: &Store, id: &ImageId, epoch: u64) -> engine::Result<engine::replica::Sent> {
+pub async fn send(
+    replica: &Replica,
+    store: &Store,
+    id: &ImageId,
+    epoch: u64,
+) -> engine::Result<engine::replica::Sent> {
     let outgoing = Arc::new(store.outgoing(id).expect("durable"));
     replica.send(&outgoing, Epoch(epoch)).await
 }
@@ -236,7 +260,11 @@ fn about(id: &ImageId) -> About {
         taken_at: WallTime::from_unix_nanos(u64::from(id.as_str().bytes().last().expect("not empty"))),
         node: "alpha".to_owned(),
         epoch: Epoch(1),
-        runtime: RuntimeFacts { kind: "process".to_owned(), program: "0123".to_owned(), versions: BTreeMap::new() },
+        runtime: RuntimeFacts {
+            kind: "process".to_owned(),
+            program: "0123".to_owned(),
+            versions: BTreeMap::new(),
+        },
         host: Host {
             boot_id: "a boot".to_owned(),
             kernel: "6.18.5".to_owned(),

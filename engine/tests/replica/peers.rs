@@ -9,7 +9,9 @@ use policies::id::Epoch;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::fixture::{BIG, Local, Remote, Site, files, flip_a_byte, image, listed, peer, replica_of, send, service, walk};
+use crate::fixture::{
+    BIG, Local, Remote, Site, files, flip_a_byte, image, listed, peer, replica_of, send, service, walk,
+};
 
 /// Something between two peers that cuts the connection after so many bytes, or flips one of them.
 struct Between {
@@ -73,11 +75,17 @@ impl tokio::io::AsyncWrite for Metered {
         std::pin::Pin::new(&mut self.inner).poll_write(context, bytes)
     }
 
-    fn poll_flush(mut self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<std::io::Result<()>> {
+    fn poll_flush(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
         std::pin::Pin::new(&mut self.inner).poll_flush(context)
     }
 
-    fn poll_shutdown(mut self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<std::io::Result<()>> {
+    fn poll_shutdown(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
         std::pin::Pin::new(&mut self.inner).poll_shutdown(context)
     }
 }
@@ -115,7 +123,10 @@ async fn a_connection_cut_in_the_middle_is_gone_on_with() {
     between.left.store(u64::MAX, Ordering::SeqCst);
     let sent = send(&replica, &here.store, &id, 1).await.expect("gone on with");
     assert!(sent.skipped > 1 << 20, "what had come is not sent again: {sent:?}");
-    assert_eq!(pair.remote.arrived.recv().await, Some(Arrived { service: service(), id: id.clone(), epoch: Epoch(1) }));
+    assert_eq!(
+        pair.remote.arrived.recv().await,
+        Some(Arrived { service: service(), id: id.clone(), epoch: Epoch(1) })
+    );
     pair.remote.store().verify(&id).expect("whole");
 }
 
@@ -165,7 +176,9 @@ async fn a_newer_image_takes_the_place_of_half_an_older_one() {
     send(&replica, &here.store, &one, 1).await.expect_err("cut");
     between.left.store(u64::MAX, Ordering::SeqCst);
     send(&replica, &here.store, &two, 1).await.expect("sent");
-    let left = walk(&pair.remote.folder.join("images")).into_iter().filter(|p| p.display().to_string().contains("incoming"));
+    let left = walk(&pair.remote.folder.join("images"))
+        .into_iter()
+        .filter(|p| p.display().to_string().contains("incoming"));
     assert_eq!(left.count(), 0);
     assert_eq!(listed(&replica).await, ["a-2"]);
 }
@@ -179,7 +192,9 @@ async fn only_certificates_of_the_same_authority_are_let_in() {
     // Ours, but he does not believe the other side; and one who believes it and shows what it does not believe.
     let believing = engine::replica::tls::Files { ca: pair.alpha.ca.clone(), ..stranger.clone() };
     for files in [stranger, believing] {
-        let error = send(&replica_of(peer(pair.remote.port, &files)), &here.store, &id, 1).await.expect_err("a stranger");
+        let error = send(&replica_of(peer(pair.remote.port, &files)), &here.store, &id, 1)
+            .await
+            .expect_err("a stranger");
         assert_eq!(error.kind(), "refused", "{error}");
         assert!(error.report().remedy_text().is_some_and(|text| text.contains("cert init")), "{error}");
     }
@@ -196,7 +211,8 @@ async fn a_peer_that_is_not_who_was_called_is_refused() {
     let issued = engine::certificates::issue(&pki, &node).expect("issued");
     let gamma = engine::replica::tls::Files { ca: alpha.ca.clone(), cert: issued.cert, key: issued.key };
     let remote = Remote::start(&keep.path().join("node"), &gamma, 0).await;
-    let error = replica_of(peer(remote.port, &alpha)).claim(&service(), Epoch(1)).await.expect_err("not 127.0.0.1");
+    let error =
+        replica_of(peer(remote.port, &alpha)).claim(&service(), Epoch(1)).await.expect_err("not 127.0.0.1");
     assert_eq!(error.kind(), "refused", "{error}");
 }
 
@@ -218,7 +234,14 @@ async fn epochs_are_remembered_over_a_restart_of_the_receiver() {
     let replica = pair.replica(pair.remote.port);
     replica.claim(&service(), Epoch(5)).await.expect("claimed");
     pair.remote = pair.remote.restart().await;
-    assert_eq!(replica_of(peer(pair.remote.port, &pair.alpha)).claim(&service(), Epoch(4)).await.expect_err("older").kind(), "fenced");
+    assert_eq!(
+        replica_of(peer(pair.remote.port, &pair.alpha))
+            .claim(&service(), Epoch(4))
+            .await
+            .expect_err("older")
+            .kind(),
+        "fenced"
+    );
 }
 
 /// A receiver without room says so, keeps what it has, and takes the image once there is room.
@@ -227,7 +250,10 @@ async fn a_receiver_without_room_says_so() {
     let here = Local::new();
     let (one, two) = (here.take("a-1", 1000), here.take("a-2", BIG));
     let keep = tempfile::tempdir().expect("a folder");
-    let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=16m", "none"]).arg(keep.path()).status();
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=16m", "none"])
+        .arg(keep.path())
+        .status();
     if !mounted.is_ok_and(|status| status.success()) {
         return eprintln!("SKIPPED: no tmpfs can be mounted here");
     }
@@ -240,7 +266,8 @@ async fn a_receiver_without_room_says_so() {
     assert_eq!(error.kind(), "unavailable", "{error}");
     assert!(error.to_string().contains("not enough space"), "{error}");
     remote.store().verify(&one).expect("what was there is as it was");
-    let grown = std::process::Command::new("mount").args(["-o", "remount,size=64m"]).arg(keep.path()).status();
+    let grown =
+        std::process::Command::new("mount").args(["-o", "remount,size=64m"]).arg(keep.path()).status();
     assert!(grown.is_ok_and(|status| status.success()));
     send(&replica, &here.store, &two, 1).await.expect("it fits now");
     remote.stop().await;

@@ -44,7 +44,10 @@ struct Faults {
 struct Gate(Arc<Faults>);
 
 impl S3Access for Gate {
-    fn put_object<'s, 'r, 'f>(&'s self, request: &'r mut S3Request<PutObjectInput>) -> Pin<Box<dyn Future<Output = S3Result<()>> + Send + 'f>>
+    fn put_object<'s, 'r, 'f>(
+        &'s self,
+        request: &'r mut S3Request<PutObjectInput>,
+    ) -> Pin<Box<dyn Future<Output = S3Result<()>> + Send + 'f>>
     where
         's: 'f,
         'r: 'f,
@@ -63,7 +66,8 @@ impl Server {
         let folder = keep.path().join("objects");
         std::fs::create_dir_all(folder.join(BUCKET)).expect("created");
         let credentials = keep.path().join("keys");
-        std::fs::write(&credentials, "# ours\naws_access_key_id = key\naws_secret_access_key = secret\n").expect("written");
+        std::fs::write(&credentials, "# ours\naws_access_key_id = key\naws_secret_access_key = secret\n")
+            .expect("written");
         let mut service = S3ServiceBuilder::new(s3s_fs::FileSystem::new(&folder).expect("a folder"));
         service.set_auth(SimpleAuth::from_single("key", "secret"));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -112,7 +116,9 @@ async fn serve(listener: TcpListener, service: S3Service, faults: Arc<Faults>) {
                 Service::call(&service, request).await.map_err(|e| std::io::Error::other(format!("{e:?}")))
             }
         });
-        tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
+        tokio::spawn(
+            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer),
+        );
     }
 }
 

@@ -42,7 +42,9 @@ pub(crate) enum Action {
 pub(crate) fn cert(screen: &Screen, action: Action) -> Result<(), Failure> {
     match action {
         Action::Init { folder } => init(screen, &folder),
-        Action::Issue { folder, node, addresses, days } => issue(screen, &folder, Node { name: node, addresses, days }),
+        Action::Issue { folder, node, addresses, days } => {
+            issue(screen, &folder, Node { name: node, addresses, days })
+        }
     }
 }
 
@@ -76,11 +78,17 @@ fn init(screen: &Screen, folder: &Path) -> Result<(), Failure> {
         return screen.json(&json!({ "ca": ca, "key": folder.join("ca.key") }));
     }
     let (ca, key) = (ca.display(), folder.join("ca.key"));
-    screen.line(&format!("{ca}: give it to every node\n{}: keep it where it is; whoever has it can be any node", key.display()))
+    screen.line(&format!(
+        "{ca}: give it to every node\n{}: keep it where it is; whoever has it can be any node",
+        key.display()
+    ))
 }
 
 fn issue(screen: &Screen, folder: &Path, node: Node) -> Result<(), Failure> {
-    if node.name.is_empty() || !node.name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) || node.name == "ca" {
+    if node.name.is_empty()
+        || !node.name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+        || node.name == "ca"
+    {
         return Err(Failure::Invalid(format!("no name of a node: {}", node.name)));
     }
     let Issued { cert, key } = certificates::issue(folder, &node).map_err(failed)?;
@@ -116,12 +124,18 @@ mod tests {
         let node = Node { name: "alpha".to_owned(), addresses: Vec::new(), days: 40 };
         let cert = certificates::issue(path, &node).expect("issued").cert;
         let day = Duration::from_secs(24 * 3600);
-        let (now, soon, late) = (SystemTime::now(), SystemTime::now() + day * 20, SystemTime::now() + day * 50);
+        let (now, soon, late) =
+            (SystemTime::now(), SystemTime::now() + day * 20, SystemTime::now() + day * 50);
         assert_eq!(doubt(&cert, now), None);
         assert!(doubt(&cert, soon).is_some_and(|text| text.contains("ends in 19 days")));
         assert!(doubt(&cert, late).is_some_and(|text| text.contains("has ended on")));
         assert!(doubt(&path.join("absent.crt"), now).is_some());
-        let odd = Action::Issue { folder: path.to_owned(), node: "../x".to_owned(), addresses: Vec::new(), days: 1 };
+        let odd = Action::Issue {
+            folder: path.to_owned(),
+            node: "../x".to_owned(),
+            addresses: Vec::new(),
+            days: 1,
+        };
         assert_eq!(cert_code(odd), 2);
     }
 

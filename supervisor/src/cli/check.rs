@@ -104,9 +104,12 @@ fn replicas(config: &Config) -> String {
     let line = |replica: &config::Replica| {
         let whose = replica.services.as_ref().map_or_else(
             || "of all services".to_owned(),
-            |services| format!("of {}", services.iter().map(ServiceName::as_str).collect::<Vec<_>>().join(", ")),
+            |services| {
+                format!("of {}", services.iter().map(ServiceName::as_str).collect::<Vec<_>>().join(", "))
+            },
         );
-        let rate = replica.rate_limit.map(|rate| format!(", at most {}/s", words::size(rate))).unwrap_or_default();
+        let rate =
+            replica.rate_limit.map(|rate| format!(", at most {}/s", words::size(rate))).unwrap_or_default();
         let kept = words::count(replica.retention.max_checkpoints, "image");
         format!("images {whose} go to {}, {kept} kept there{rate}\n", replica.place)
     };

@@ -51,7 +51,12 @@ pub(crate) async fn images(
 }
 
 /// Brings one back.
-pub(crate) async fn fetch(screen: &Screen, (client, config): Ways<'_>, replica: &str, id: &str) -> Result<(), Failure> {
+pub(crate) async fn fetch(
+    screen: &Screen,
+    (client, config): Ways<'_>,
+    replica: &str,
+    id: &str,
+) -> Result<(), Failure> {
     let body = FetchBody { replica: replica.to_owned(), image: id.to_owned() };
     let fetched: FetchedImage = match (client.ask("/v1/replicas/fetch", &body, READING_MAX).await, config) {
         (Err(Failure::Unreachable { .. }), Some(config)) => {
@@ -72,7 +77,9 @@ pub(crate) async fn fetch(screen: &Screen, (client, config): Ways<'_>, replica: 
     }
     let FetchedImage { id, service, stored_bytes, took_ms } = fetched;
     let (size, took) = (words::size(stored_bytes), words::milliseconds(took_ms));
-    screen.line(&format!("{service}: image {id} is here, {size} in {took}; supervisor restore {service} --image {id}"))
+    screen.line(&format!(
+        "{service}: image {id} is here, {size} in {took}; supervisor restore {service} --image {id}"
+    ))
 }
 
 fn without_supervisor(config: &Path, replica: &str) -> Result<(Config, Arc<Replica>), Failure> {
@@ -80,7 +87,8 @@ fn without_supervisor(config: &Path, replica: &str) -> Result<(Config, Arc<Repli
     let node = config.node.name.clone().unwrap_or_default();
     let targets = assemble::replicas(&config.store, &config.api, &node).map_err(failed)?;
     let found = find(&targets, replica);
-    let found = found.ok_or_else(|| Failure::Denied(format!("there is no replica {replica} in the configuration")))?;
+    let found = found
+        .ok_or_else(|| Failure::Denied(format!("there is no replica {replica} in the configuration")))?;
     Ok((config, found))
 }
 

@@ -39,10 +39,7 @@ fn every_command_is_understood() {
             Command::Restore { target: target(120), image: Some("i1".into()) },
         ),
         ("images redis", Command::Images { service: Some("redis".into()), replica: None }),
-        (
-            "images --replica 0",
-            Command::Images { service: None, replica: Some("0".into()) },
-        ),
+        ("images --replica 0", Command::Images { service: None, replica: Some("0".into()) }),
         ("fetch i1 --from 0", Command::Fetch { id: "i1".into(), from: "0".into() }),
         ("verify", Command::Verify { id: None }),
         ("pin i1", Command::Pin { id: "i1".into() }),

@@ -48,7 +48,9 @@ pub(crate) struct FetchedImage {
 /// The images of one service or of all, newest first of each.
 pub(crate) async fn images(replica: &Replica, service: Option<&str>) -> engine::Result<Vec<ReplicaImage>> {
     let services = match service {
-        Some(name) => vec![ServiceName::try_from(name).map_err(|e| Error::Invalid(Report::new(e.to_string())))?],
+        Some(name) => {
+            vec![ServiceName::try_from(name).map_err(|e| Error::Invalid(Report::new(e.to_string())))?]
+        }
         None => replica.services().await?,
     };
     let mut images = Vec::new();

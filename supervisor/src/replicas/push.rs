@@ -45,7 +45,8 @@ pub(super) fn spawn(inner: Arc<Inner>, (service, number): (ServiceName, usize), 
 
 impl Pusher {
     async fn run(&mut self) {
-        let settings = backoff::Settings { initial: BACKOFF.0, max: BACKOFF.1, ..backoff::Settings::default() };
+        let settings =
+            backoff::Settings { initial: BACKOFF.0, max: BACKOFF.1, ..backoff::Settings::default() };
         let seed = u64::from(std::process::id()) ^ (self.number as u64) << 32;
         let mut backoff = Backoff::new(settings, seed);
         loop {
@@ -74,7 +75,9 @@ impl Pusher {
             self.send(image).await?;
             return Ok(Round::Worked);
         }
-        let rejudged = local.iter().find(|image| known.get(&image.id).is_some_and(|there| there.verdict != image.verdict));
+        let rejudged = local
+            .iter()
+            .find(|image| known.get(&image.id).is_some_and(|there| there.verdict != image.verdict));
         if let Some(image) = rejudged {
             let epoch = (self.inner.epoch)(&self.service);
             self.replica().judge(&self.service, &image.id, image.verdict, epoch).await?;
@@ -93,7 +96,8 @@ impl Pusher {
         replica.claim(&self.service, (self.inner.epoch)(&self.service)).await?;
         let there = replica.images(&self.service).await?;
         let facts = there.iter().map(engine::replica::Copy::facts);
-        let known: BTreeMap<ImageId, Acknowledged> = facts.map(|facts| (facts.id.clone(), seen(&facts))).collect();
+        let known: BTreeMap<ImageId, Acknowledged> =
+            facts.map(|facts| (facts.id.clone(), seen(&facts))).collect();
         let mut state = lock(&self.line.state);
         (state.acknowledged, state.stale) = (Some(known.clone()), false);
         Ok(known)
@@ -103,7 +107,11 @@ impl Pusher {
     async fn local(&self) -> engine::Result<Vec<ImageFacts>> {
         let (store, service) = (self.inner.store.clone(), self.service.clone());
         let records = blocking(move || store.list(&service)).await?;
-        Ok(records.into_iter().map(|record| record.facts).filter(|facts| facts.durable && !facts.damaged).collect())
+        Ok(records
+            .into_iter()
+            .map(|record| record.facts)
+            .filter(|facts| facts.durable && !facts.damaged)
+            .collect())
     }
 
     async fn send(&self, image: &ImageFacts) -> engine::Result<()> {
@@ -201,10 +209,12 @@ fn seen(facts: &ImageFacts) -> Acknowledged {
     Acknowledged { taken_at: facts.taken_at, verdict: facts.verdict }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> engine::Result<T> + Send + 'static) -> engine::Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|panic| Err(engine::Error::Internal(Report::new("look into the store").because(panic))))
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> engine::Result<T> + Send + 'static,
+) -> engine::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| {
+        Err(engine::Error::Internal(Report::new("look into the store").because(panic)))
+    })
 }
 
 fn now() -> WallTime {

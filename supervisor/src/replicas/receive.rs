@@ -33,7 +33,9 @@ impl Reception {
         let (sender, arrived) = mpsc::channel(ARRIVED_WAITING);
         let receiver = Receiver::new(store, known, crate::assemble::tls(tls), sender)?;
         let host = listen.host.as_str();
-        let unknown = |why: &str| Error::Invalid(Report::new(format!("find the address {listen} of api.listen: {why}")));
+        let unknown = |why: &str| {
+            Error::Invalid(Report::new(format!("find the address {listen} of api.listen: {why}")))
+        };
         let mut addresses = lookup_host((host, listen.port)).await.map_err(|e| unknown(&e.to_string()))?;
         let address = addresses.next().ok_or_else(|| unknown("there is none"))?;
         Ok(Some(Self { receiver, listener: Receiver::bind(address).await?, arrived }))

@@ -16,7 +16,8 @@ use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path;
 use object_store::{
-    BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig, UpdateVersion,
+    BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig,
+    UpdateVersion,
 };
 use tokio::sync::OnceCell;
 
@@ -132,7 +133,9 @@ impl Cloud {
         match self.store.put_opts(path, PutPayload::from_bytes(bytes), options).await {
             Ok(_) => Ok(Written::Yes),
             // `AlreadyExists` is also what the library makes of a 409, and a condition that fails may be our own write, repeated.
-            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(Written::Look),
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                Ok(Written::Look)
+            }
             Err(error) => Err(self.failed("write", path, error)),
         }
     }
@@ -159,10 +162,16 @@ impl Cloud {
         let report = Report::new(format!("cannot {tried} {path} at {}", self.url)).because(&error);
         match error {
             object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-                Error::Refused(report.remedy("check credentials_file and what its owner may do in the bucket"))
+                Error::Refused(
+                    report.remedy("check credentials_file and what its owner may do in the bucket"),
+                )
             }
-            object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. } => Error::Refused(report),
-            object_store::Error::NotFound { .. } => Error::Refused(report.remedy("create the bucket, or correct its name")),
+            object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. } => {
+                Error::Refused(report)
+            }
+            object_store::Error::NotFound { .. } => {
+                Error::Refused(report.remedy("create the bucket, or correct its name"))
+            }
             _ => Error::Unavailable(report),
         }
     }
@@ -192,8 +201,12 @@ impl Objects for Cloud {
     fn list<'a>(&'a self, folder: &'a str) -> Effect<'a, Vec<Found>> {
         Box::pin(async move {
             let path = self.path(folder);
-            let objects: Vec<_> =
-                self.store.list(Some(&path)).try_collect().await.map_err(|e| self.failed("list", &path, e))?;
+            let objects: Vec<_> = self
+                .store
+                .list(Some(&path))
+                .try_collect()
+                .await
+                .map_err(|e| self.failed("list", &path, e))?;
             let before = if self.prefix.is_empty() { 0 } else { self.prefix.len() + 1 };
             let found = |meta: object_store::ObjectMeta| {
                 let key = meta.location.as_ref().get(before..)?.to_owned();
@@ -226,7 +239,10 @@ fn named(version: &Version) -> UpdateVersion {
 }
 
 fn s3(access: &Access) -> Result<object_store::aws::AmazonS3> {
-    let mut builder = AmazonS3Builder::from_env().with_url(&access.url).with_client_options(client(access)).with_retry(retry(access));
+    let mut builder = AmazonS3Builder::from_env()
+        .with_url(&access.url)
+        .with_client_options(client(access))
+        .with_retry(retry(access));
     if let Some(endpoint) = &access.endpoint {
         builder = builder.with_endpoint(endpoint);
     }
@@ -240,8 +256,10 @@ fn s3(access: &Access) -> Result<object_store::aws::AmazonS3> {
 }
 
 fn azure(access: &Access) -> Result<object_store::azure::MicrosoftAzure> {
-    let mut builder =
-        MicrosoftAzureBuilder::from_env().with_url(&access.url).with_client_options(client(access)).with_retry(retry(access));
+    let mut builder = MicrosoftAzureBuilder::from_env()
+        .with_url(&access.url)
+        .with_client_options(client(access))
+        .with_retry(retry(access));
     if let Some(endpoint) = &access.endpoint {
         builder = builder.with_endpoint(endpoint.clone());
     }
@@ -252,8 +270,10 @@ fn azure(access: &Access) -> Result<object_store::azure::MicrosoftAzure> {
 }
 
 fn google(access: &Access) -> Result<object_store::gcp::GoogleCloudStorage> {
-    let mut builder =
-        GoogleCloudStorageBuilder::from_env().with_url(&access.url).with_client_options(client(access)).with_retry(retry(access));
+    let mut builder = GoogleCloudStorageBuilder::from_env()
+        .with_url(&access.url)
+        .with_client_options(client(access))
+        .with_retry(retry(access));
     if let Some(file) = &access.credentials_file {
         builder = builder.with_service_account_path(file.display().to_string());
     }
@@ -280,7 +300,9 @@ fn credentials(access: &Access) -> Result<Vec<(String, String)>> {
     let bytes = read_limited(file, CREDENTIALS_LENGTH_MAX)?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(['#', '[']));
-    let pairs = lines.map(|line| line.split_once('=').map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())));
+    let pairs = lines.map(|line| {
+        line.split_once('=').map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
+    });
     pairs.collect::<Option<Vec<_>>>().ok_or_else(|| {
         let report = Report::new(format!("credentials are not lines of `name = value`: {}", file.display()));
         Error::Invalid(report.remedy("write for example `aws_access_key_id = ...`"))
@@ -289,7 +311,8 @@ fn credentials(access: &Access) -> Result<Vec<(String, String)>> {
 
 fn known<K: FromStr>(access: &Access, name: &str) -> Result<K> {
     name.to_ascii_lowercase().parse().map_err(|_| {
-        let file = access.credentials_file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
+        let file =
+            access.credentials_file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
         Error::Invalid(Report::new(format!("`{name}` is no credential for {}: {file}", access.url)))
     })
 }

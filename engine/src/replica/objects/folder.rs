@@ -30,7 +30,10 @@ impl Folder {
         Self { root }
     }
 
-    async fn work<T: Send + 'static>(&self, work: impl FnOnce(&Path) -> Result<T> + Send + 'static) -> Result<T> {
+    async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Path) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let root = self.root.clone();
         blocking(move || {
             if !root.is_dir() {

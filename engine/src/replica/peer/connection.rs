@@ -103,9 +103,11 @@ impl Connection {
     /// Asks for a document.
     pub(super) async fn document(&self, ask: Ask) -> Result<Bytes> {
         let body = self.answer(ask).await?;
-        let collected = tokio::time::timeout(self.address.timeout, Limited::new(body, DOCUMENT_MAX).collect()).await;
+        let collected =
+            tokio::time::timeout(self.address.timeout, Limited::new(body, DOCUMENT_MAX).collect()).await;
         let collected = collected.map_err(|_| self.silent())?;
-        let broken = |e| Error::Unavailable(Report::new(format!("the answer of {} broke off: {e}", self.url())));
+        let broken =
+            |e| Error::Unavailable(Report::new(format!("the answer of {} broke off: {e}", self.url())));
         collected.map(|body| body.to_bytes()).map_err(broken)
     }
 
@@ -140,7 +142,8 @@ impl Connection {
             request = request.header(EPOCH_HEADER, epoch.0);
         }
         let request = request.body(body);
-        let request = request.map_err(|e| Error::Internal(Report::new("cannot make a request").because(e)))?;
+        let request =
+            request.map_err(|e| Error::Internal(Report::new("cannot make a request").because(e)))?;
         let mut response = std::pin::pin!(line.sender.send_request(request));
         let mut moving = true;
         loop {
@@ -157,7 +160,11 @@ impl Connection {
     }
 
     /// A request failed; what the connection ended by says more.
-    async fn lost(&self, ending: &mut JoinHandle<std::result::Result<(), hyper::Error>>, error: &hyper::Error) -> Error {
+    async fn lost(
+        &self,
+        ending: &mut JoinHandle<std::result::Result<(), hyper::Error>>,
+        error: &hyper::Error,
+    ) -> Error {
         match tokio::time::timeout(self.address.timeout, ending).await {
             Ok(Ok(Err(ending))) => self.broken("ask", &ending),
             Ok(Ok(Ok(())) | Err(_)) | Err(_) => self.broken("ask", error),
@@ -167,15 +174,19 @@ impl Connection {
     async fn connect(&self) -> Result<Line> {
         let connecting = async {
             let Address { host, port, files, .. } = &self.address;
-            let stream = TcpStream::connect((host.trim_matches(['[', ']']), *port)).await.map_err(|e| self.broken("connect to", &e))?;
+            let stream = TcpStream::connect((host.trim_matches(['[', ']']), *port))
+                .await
+                .map_err(|e| self.broken("connect to", &e))?;
             // Advice to the kernel only.
             let _ = stream.set_nodelay(true);
             let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
-            let name = name.map_err(|e| Error::Invalid(Report::new(format!("no name of a host: {host}")).because(e)))?;
+            let name = name
+                .map_err(|e| Error::Invalid(Report::new(format!("no name of a host: {host}")).because(e)))?;
             let stream = TlsConnector::from(files.client()?).connect(name, stream).await;
             let stream = stream.map_err(|e| self.broken("speak TLS with", &e))?;
-            let (sender, connection) =
-                http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.broken("speak HTTP with", &e))?;
+            let (sender, connection) = http1::handshake(TokioIo::new(stream))
+                .await
+                .map_err(|e| self.broken("speak HTTP with", &e))?;
             // It ends with the sender.
             Ok(Line { sender, ending: tokio::spawn(connection) })
         };

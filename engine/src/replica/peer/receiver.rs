@@ -151,7 +151,9 @@ impl Receiver {
             let receiver = Arc::clone(&self);
             async move { Ok::<_, std::convert::Infallible>(receiver.answer(request).await) }
         });
-        let serving = hyper::server::conn::http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), answer);
+        let serving = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .serve_connection(TokioIo::new(stream), answer);
         if let Err(error) = serving.await {
             // Cut, or given up in the middle: the peer begins again.
             tracing::debug!(peer, %error, "a connection of a peer has ended");
@@ -182,7 +184,9 @@ impl Receiver {
             Request::Write { service, id, part, offset, epoch } => {
                 self.write((service, id), (&part, offset), (epoch, body)).await
             }
-            Request::Commit(service, id, verdict, epoch) => self.commit((service, id), verdict, (epoch, body)).await,
+            Request::Commit(service, id, verdict, epoch) => {
+                self.commit((service, id), verdict, (epoch, body)).await
+            }
             Request::Judge(service, id, verdict, epoch) => {
                 self.let_in(&service, epoch).await?;
                 self.in_store(move |store| store.set_verdict(&id, verdict)).await?;
@@ -210,7 +214,10 @@ impl Receiver {
     async fn list(&self, service: ServiceName) -> Result<Answer> {
         let records = self.in_store(move |store| store.list(&service)).await?;
         let complete = records.into_iter().filter(|r| r.facts.durable && !r.facts.damaged);
-        let entry = |r: crate::images::ImageRecord| Entry { id: r.facts.id.to_string(), verdict: r.facts.verdict.to_string() };
+        let entry = |r: crate::images::ImageRecord| Entry {
+            id: r.facts.id.to_string(),
+            verdict: r.facts.verdict.to_string(),
+        };
         document(&complete.map(entry).collect::<Vec<_>>())
     }
 
@@ -247,7 +254,8 @@ impl Receiver {
         self.let_in(&service, epoch).await?;
         let slot = self.slot(&service);
         let mut slot = slot.lock().await;
-        let incoming = slot.as_mut().filter(|incoming| incoming.manifest().id == id).ok_or_else(|| not_begun(&id))?;
+        let incoming =
+            slot.as_mut().filter(|incoming| incoming.manifest().id == id).ok_or_else(|| not_begun(&id))?;
         let writer = incoming.part(part, offset)?;
         write_all(writer, watched(body, SILENCE_MAX, "the peer".to_owned())).await?;
         done()
@@ -263,9 +271,12 @@ impl Receiver {
         let manifest = collect(body).await?;
         let slot = self.slot(&service);
         let mut slot = slot.lock().await;
-        let incoming = slot.take().filter(|incoming| incoming.manifest().id == id).ok_or_else(|| not_begun(&id))?;
+        let incoming =
+            slot.take().filter(|incoming| incoming.manifest().id == id).ok_or_else(|| not_begun(&id))?;
         if !incoming.is_of(&manifest) {
-            return Err(Error::Invalid(Report::new(format!("another manifest of {id} than it was begun with"))));
+            return Err(Error::Invalid(Report::new(format!(
+                "another manifest of {id} than it was begun with"
+            ))));
         }
         blocking(move || incoming.commit(verdict)).await?;
         // A newer holder may have come and looked while all of it was being read: then it does not count.
@@ -281,7 +292,8 @@ impl Receiver {
             .map_err(|e| Error::Invalid(Report::new("not a list of images").because(e)))?;
         self.in_store(move |store| {
             let own = store.list(&service)?;
-            let named = |record: &&crate::images::ImageRecord| ids.iter().any(|id| *id == record.facts.id.as_str());
+            let named =
+                |record: &&crate::images::ImageRecord| ids.iter().any(|id| *id == record.facts.id.as_str());
             // One that somebody has pinned here stays here.
             let removable = own.iter().filter(named).filter(|record| !record.facts.pinned);
             let removable: Vec<ImageId> = removable.map(|record| record.facts.id.clone()).collect();
@@ -296,13 +308,19 @@ impl Receiver {
             .in_store(move |store| {
                 let outgoing = store.outgoing(&id)?;
                 let wanted = outgoing.parts().into_iter().find(|found| found.name == part);
-                let wanted = wanted.ok_or_else(|| Error::Invalid(Report::new(format!("no segment {part} of {id}"))))?;
+                let wanted = wanted
+                    .ok_or_else(|| Error::Invalid(Report::new(format!("no segment {part} of {id}"))))?;
                 let file = outgoing.open(&wanted, offset)?;
                 Ok((outgoing, file))
             })
             .await?;
         // The image is held as long as it is being read.
-        let chunks: Chunks = read_all(file).map(move |chunk| { let _held = &outgoing; chunk }).boxed();
+        let chunks: Chunks = read_all(file)
+            .map(move |chunk| {
+                let _held = &outgoing;
+                chunk
+            })
+            .boxed();
         Ok(Response::new(BodyExt::boxed_unsync(StreamBody::new(chunks.map(|chunk| chunk.map(Frame::data))))))
     }
 
@@ -311,7 +329,10 @@ impl Receiver {
         Arc::clone(slots.entry(service.clone()).or_default())
     }
 
-    async fn in_store<T: Send + 'static>(&self, work: impl FnOnce(&Store) -> Result<T> + Send + 'static) -> Result<T> {
+    async fn in_store<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let store = self.store.clone();
         blocking(move || work(&store)).await
     }

@@ -41,7 +41,9 @@ impl Request {
             (&Method::PUT, [name, id, "manifest"]) => {
                 Self::Commit(service(name)?, image(id)?, verdict(parts)?, epoch()?)
             }
-            (&Method::PUT, [name, id, "verdict"]) => Self::Judge(service(name)?, image(id)?, verdict(parts)?, epoch()?),
+            (&Method::PUT, [name, id, "verdict"]) => {
+                Self::Judge(service(name)?, image(id)?, verdict(parts)?, epoch()?)
+            }
             (&Method::GET, [name, id, "parts", part]) => {
                 let (service, id) = (service(name)?, image(id)?);
                 Self::Read { service, id, part: (*part).to_owned(), offset: offset(parts)? }
@@ -56,11 +58,13 @@ impl Request {
 }
 
 fn service(name: &str) -> Result<ServiceName> {
-    ServiceName::try_from(name).map_err(|e| Error::Invalid(Report::new(format!("no name of a service: {name}")).because(e)))
+    ServiceName::try_from(name)
+        .map_err(|e| Error::Invalid(Report::new(format!("no name of a service: {name}")).because(e)))
 }
 
 fn image(id: &str) -> Result<ImageId> {
-    ImageId::try_from(id).map_err(|e| Error::Invalid(Report::new(format!("no id of an image: {id}")).because(e)))
+    ImageId::try_from(id)
+        .map_err(|e| Error::Invalid(Report::new(format!("no id of an image: {id}")).because(e)))
 }
 
 fn epoch(parts: &Parts) -> Result<Epoch> {
@@ -99,8 +103,17 @@ mod tests {
     #[test]
     fn addresses_are_understood_or_refused() {
         let (web, id) = (service("web").expect("a name"), image("a-1").expect("an id"));
-        let write = Request::Write { service: web.clone(), id: id.clone(), part: "state.seg".to_owned(), offset: 7, epoch: Epoch(2) };
-        assert_eq!(of("PUT", "/v1/replica/web/a-1/parts/state.seg?offset=7", Some("2")).expect("known"), write);
+        let write = Request::Write {
+            service: web.clone(),
+            id: id.clone(),
+            part: "state.seg".to_owned(),
+            offset: 7,
+            epoch: Epoch(2),
+        };
+        assert_eq!(
+            of("PUT", "/v1/replica/web/a-1/parts/state.seg?offset=7", Some("2")).expect("known"),
+            write
+        );
         let commit = Request::Commit(web, id, ImageVerdict::Good, Epoch(2));
         assert_eq!(of("PUT", "/v1/replica/web/a-1/manifest?verdict=good", Some("2")).expect("known"), commit);
         for (method, path, epoch) in [
