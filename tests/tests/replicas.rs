@@ -122,9 +122,9 @@ fn a_replica_that_is_away_delays_nobody_and_gets_the_newest_when_it_is_back() {
     let disk = Disk::new();
     let mounted = disk.0.path().join("mounted");
     let Some((mut node, counter)) = sending_to(&format!("file://{}", mounted.display())) else { return };
+    let mark = node.mark();
     node.start();
     counter.count_to(1);
-    let mark = node.mark();
     let images: Vec<String> = (0..3).map(|_| node.checkpoint("counter")).collect();
     node.wait_for_event(mark, "replica-failed", |event| event.text.contains("mount it"));
     wait_until(LIMIT, "it is published", || {
@@ -229,6 +229,7 @@ fn a_peer_receives_over_mutual_tls_and_gives_back() {
     alpha.kill();
     alpha.signal_service("counter", Signal::SIGKILL);
     fs::remove_dir_all(alpha.state_dir()).expect("the state is lost");
+    fs::remove_dir_all(alpha.traces().hot_folder()).expect("and what was in memory");
     alpha.json(&["fetch", &two, "--from", "0"]);
     alpha.start();
     assert_eq!(alpha.json(&["restore", "counter", "--image", &two])["outcome"], "done");

@@ -39,7 +39,8 @@ impl Store {
         let manifest = Manifest::decode(&bytes, Path::new("manifest of an incoming image"))?;
         let (service, id) = (manifest.service.clone(), manifest.id.clone());
         let held = self.uses().hold(&id);
-        if self.places().owner(&id)?.is_some() {
+        let owner = self.places().owner(&id)?;
+        if self.places().image(&service, &id).exists() || owner.is_some_and(|owner| owner != service) {
             return self.has_the_same(&manifest).map(|()| None);
         }
         let folder = self.places().incoming(&service, &id);

@@ -150,3 +150,16 @@ async fn a_rate_limit_is_kept() {
     assert!(begun.elapsed() >= Duration::from_millis(790), "{:?}", begun.elapsed());
     assert!(begun.elapsed() < LIMIT);
 }
+
+/// The disk is lost, memory is not: the image becomes durable again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_is_only_hot_here_can_be_fetched() {
+    let (here, site) = (Local::new(), Site::folder());
+    let id = here.take("a-1", 1000);
+    send(&site.replica, &here.store, &id, 1).await.expect("sent");
+    drop(here.store.open_for_restore(&id).expect("unpacked: it is hot"));
+    std::fs::remove_dir_all(here.folder.path().join("images/web/a-1")).expect("lost");
+    site.replica.fetch(&here.store, &service(), &id).await.expect("fetched");
+    let facts = here.store.list(&service()).expect("listed").remove(0).facts;
+    assert!(facts.hot && facts.durable, "{facts:?}");
+}
