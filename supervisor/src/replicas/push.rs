@@ -60,8 +60,22 @@ impl Pusher {
                 }
                 Err(error) => {
                     self.failed(&error);
-                    tokio::time::sleep(backoff.next_delay()).await;
+                    self.leave_alone(backoff.next_delay()).await;
                 }
+            }
+        }
+    }
+
+    /// Images go on being taken meanwhile, and are counted.
+    async fn leave_alone(&self, delay: Duration) {
+        let mut over = std::pin::pin!(tokio::time::sleep(delay));
+        loop {
+            let local = self.local().await.unwrap_or_default();
+            let known = lock(&self.line.state).acknowledged.clone().unwrap_or_default();
+            self.note_behind(&local, &known);
+            tokio::select! {
+                () = &mut over => return,
+                () = self.line.wake.notified() => {}
             }
         }
     }
