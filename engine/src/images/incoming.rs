@@ -57,8 +57,8 @@ impl Store {
     /// By what the disk says.
     pub fn forget_incoming(&self, service: &ServiceName, but: Option<&ImageId>) -> Result<()> {
         let begun = ids_in(&self.places().service(service), INCOMING)?;
-        let given_up = begun.iter().filter(|id| Some(*id) != but);
-        given_up.map(|id| remove_tree(&self.places().incoming(service, id))).collect()
+        let mut given_up = begun.iter().filter(|id| Some(*id) != but);
+        given_up.try_for_each(|id| remove_tree(&self.places().incoming(service, id)))
     }
 
     /// That the image which bears this id is the one that is meant.

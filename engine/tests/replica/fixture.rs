@@ -25,46 +25,46 @@ use tokio::task::JoinHandle;
 use crate::s3;
 
 /// Longer than anything takes on a busy host.
-pub const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 /// More than a piece, and no multiple of one.
-pub const BIG: usize = (20 << 20) + 12_345;
+pub(crate) const BIG: usize = (20 << 20) + 12_345;
 
 /// A store in a folder of its own.
-pub struct Local {
-    pub folder: TempDir,
-    pub store: Store,
+pub(crate) struct Local {
+    pub(crate) folder: TempDir,
+    pub(crate) store: Store,
 }
 
 /// A place, and what has to live as long as it does.
-pub struct Site {
-    pub kind: &'static str,
-    pub replica: Arc<Replica>,
+pub(crate) struct Site {
+    pub(crate) kind: &'static str,
+    pub(crate) replica: Arc<Replica>,
     /// Where its files lie on this host, for damage.
-    pub files: PathBuf,
+    pub(crate) files: PathBuf,
     /// What it is reached through, to make another one of the same.
-    pub again: Box<dyn Fn() -> Arc<Replica> + Send + Sync>,
+    pub(crate) again: Box<dyn Fn() -> Arc<Replica> + Send + Sync>,
     _keep: Vec<Box<dyn std::any::Any + Send + Sync>>,
 }
 
 /// A node that receives.
-pub struct Remote {
-    pub folder: PathBuf,
-    pub files: Files,
-    pub holding: Holding,
-    pub port: u16,
-    pub arrived: mpsc::Receiver<Arrived>,
+pub(crate) struct Remote {
+    pub(crate) folder: PathBuf,
+    pub(crate) files: Files,
+    pub(crate) holding: Holding,
+    pub(crate) port: u16,
+    pub(crate) arrived: mpsc::Receiver<Arrived>,
     task: JoinHandle<()>,
 }
 
 impl Local {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
         let store = open(folder.path());
         Self { folder, store }
     }
 
     /// A durable image of so many bytes that no codec makes smaller.
-    pub fn take(&self, id: &str, bytes: usize) -> ImageId {
+    pub(crate) fn take(&self, id: &str, bytes: usize) -> ImageId {
         let id = image(id);
         let staging = self.store.stage(&service(), &id, StageNeeds::default()).expect("staged");
         fs::write(staging.criu_dir().join("core-1.img"), b"a small one").expect("written");
@@ -75,7 +75,7 @@ impl Local {
         id
     }
 
-    pub fn contents(&self, id: &ImageId) -> BTreeMap<String, Vec<u8>> {
+    pub(crate) fn contents(&self, id: &ImageId) -> BTreeMap<String, Vec<u8>> {
         let prepared = self.store.open_for_restore(id).expect("it can be restored");
         let entries =
             fs::read_dir(prepared.criu_dir()).expect("a folder").map(|entry| entry.expect("an entry"));
@@ -86,7 +86,7 @@ impl Local {
 }
 
 impl Site {
-    pub fn folder() -> Self {
+    pub(crate) fn folder() -> Self {
         let keep = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
         let root = keep.path().to_owned();
         let again = move || bucket(Arc::new(Folder::new(root.clone())), "file");
@@ -99,7 +99,7 @@ impl Site {
         }
     }
 
-    pub async fn s3() -> (Self, s3::Server) {
+    pub(crate) async fn s3() -> (Self, s3::Server) {
         let server = s3::Server::start().await;
         let endpoint = server.endpoint.clone();
         let credentials = server.credentials.clone();
@@ -118,7 +118,7 @@ impl Site {
         (Self { kind: "s3", replica: again(), files, again: Box::new(again), _keep: Vec::new() }, server)
     }
 
-    pub async fn peer() -> (Self, Remote) {
+    pub(crate) async fn peer() -> (Self, Remote) {
         let keep = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
         let pki = keep.path().join("pki");
         let files = files(&pki, "alpha");
@@ -140,7 +140,7 @@ impl Site {
 }
 
 impl Remote {
-    pub async fn start(folder: &Path, files: &Files, port: u16) -> Self {
+    pub(crate) async fn start(folder: &Path, files: &Files, port: u16) -> Self {
         let store = open(folder);
         let epochs = Epochs::open(folder.join("epochs")).expect("opened");
         let (sender, arrived) = mpsc::channel(64);
@@ -154,25 +154,25 @@ impl Remote {
     }
 
     /// Ends it as a kill does: connections are cut, nothing is said; and starts another on the same port and folder.
-    pub async fn restart(self) -> Self {
+    pub(crate) async fn restart(self) -> Self {
         let (folder, files, port) = (self.folder.clone(), self.files.clone(), self.port);
         self.stop().await;
         Self::start(&folder, &files, port).await
     }
 
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.task.abort();
         // Aborted is what it was to be.
         let _ = self.task.await;
     }
 
-    pub fn store(&self) -> Store {
+    pub(crate) fn store(&self) -> Store {
         open(&self.folder)
     }
 }
 
 /// The certificate of a node, made by the authority in a folder, which is made if there is none.
-pub fn files(pki: &Path, name: &str) -> Files {
+pub(crate) fn files(pki: &Path, name: &str) -> Files {
     if !pki.join("ca.crt").exists() {
         certificates::init(pki).expect("an authority");
     }
@@ -182,20 +182,20 @@ pub fn files(pki: &Path, name: &str) -> Files {
     Files { ca: pki.join("ca.crt"), cert: issued.cert, key: issued.key }
 }
 
-pub fn peer(port: u16, files: &Files) -> Peer {
+pub(crate) fn peer(port: u16, files: &Files) -> Peer {
     let timeout = Duration::from_secs(10);
     Peer::new(Address { host: "127.0.0.1".to_owned(), port, files: files.clone(), timeout })
 }
 
-pub fn replica_of(place: impl engine::replica::Place + 'static) -> Arc<Replica> {
+pub(crate) fn replica_of(place: impl engine::replica::Place + 'static) -> Arc<Replica> {
     Arc::new(Replica::new("test://replica", Box::new(place), Pace::unlimited()))
 }
 
-pub fn bucket(objects: Arc<dyn engine::replica::objects::Objects>, url: &str) -> Arc<Replica> {
+pub(crate) fn bucket(objects: Arc<dyn engine::replica::objects::Objects>, url: &str) -> Arc<Replica> {
     replica_of(Bucket::new(objects, url, "alpha"))
 }
 
-pub fn open(folder: &Path) -> Store {
+pub(crate) fn open(folder: &Path) -> Store {
     let settings = Settings {
         path: folder.join("images"),
         hot: Some(folder.join("hot")),
@@ -209,7 +209,7 @@ pub fn open(folder: &Path) -> Store {
 }
 
 /// Sends an image as the supervisor does.
-pub async fn send(
+pub(crate) async fn send(
     replica: &Replica,
     store: &Store,
     id: &ImageId,
@@ -219,26 +219,26 @@ pub async fn send(
     replica.send(&outgoing, Epoch(epoch)).await
 }
 
-pub async fn listed(replica: &Replica) -> Vec<String> {
+pub(crate) async fn listed(replica: &Replica) -> Vec<String> {
     let images = replica.images(&service()).await.expect("listed");
     images.iter().map(|copy| copy.manifest.id.to_string()).collect()
 }
 
-pub fn service() -> ServiceName {
+pub(crate) fn service() -> ServiceName {
     ServiceName::try_from("web").expect("a name")
 }
 
-pub fn image(id: &str) -> ImageId {
+pub(crate) fn image(id: &str) -> ImageId {
     ImageId::try_from(id).expect("an id")
 }
 
 /// The biggest file whose path holds this word, under a folder.
-pub fn biggest(folder: &Path, word: &str) -> PathBuf {
+pub(crate) fn biggest(folder: &Path, word: &str) -> PathBuf {
     let files = walk(folder).into_iter().filter(|path| path.display().to_string().contains(word));
     files.max_by_key(|path| fs::metadata(path).map_or(0, |m| m.len())).expect("there is one")
 }
 
-pub fn walk(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn walk(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten() {
         let path = entry.expect("an entry").path();
@@ -247,7 +247,7 @@ pub fn walk(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-pub fn flip_a_byte(path: &Path) {
+pub(crate) fn flip_a_byte(path: &Path) {
     let mut bytes = fs::read(path).expect("read");
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;

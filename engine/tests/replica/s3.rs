@@ -19,13 +19,13 @@ use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
-pub const BUCKET: &str = "images";
+pub(crate) const BUCKET: &str = "images";
 
 /// Ends when it is dropped.
-pub struct Server {
-    pub endpoint: String,
-    pub folder: PathBuf,
-    pub credentials: PathBuf,
+pub(crate) struct Server {
+    pub(crate) endpoint: String,
+    pub(crate) folder: PathBuf,
+    pub(crate) credentials: PathBuf,
     faults: Arc<Faults>,
     task: JoinHandle<()>,
     _keep: TempDir,
@@ -61,7 +61,7 @@ impl S3Access for Gate {
 }
 
 impl Server {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let keep = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
         let folder = keep.path().join("objects");
         std::fs::create_dir_all(folder.join(BUCKET)).expect("created");
@@ -79,17 +79,17 @@ impl Server {
     }
 
     /// After so many further writes connections break off instead.
-    pub fn break_after(&self, writes: i64) {
+    pub(crate) fn break_after(&self, writes: i64) {
         self.faults.writes_left.store(writes, Ordering::SeqCst);
     }
 
     /// Writes work again.
-    pub fn mend(&self) {
+    pub(crate) fn mend(&self) {
         self.faults.writes_left.store(-1, Ordering::SeqCst);
     }
 
     /// From now on it is one of the servers that ignore `If-Match` and `If-None-Match`.
-    pub fn ignore_conditions(&self) {
+    pub(crate) fn ignore_conditions(&self) {
         self.faults.ignores_conditions.store(true, Ordering::SeqCst);
     }
 }
