@@ -5,6 +5,7 @@
 //! It refuses to know how any of it is carried out.
 
 mod cluster;
+mod replica;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use policies::id::ServiceName;
 
 pub use cluster::{Cluster, ClusterTls, Failback, Failover, Lease, NetworkAddress};
+pub use replica::{Replica, ReplicaPlace, Tls};
 
 /// `[node]`: this host's supervisor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +46,8 @@ pub struct Store {
     pub encryption: Option<KeyFile>,
     /// What older images may be encrypted under.
     pub old_keys: Vec<KeyFile>,
+    /// Where durable images are sent.
+    pub replicas: Vec<Replica>,
 }
 
 /// Where a key of images comes from.
@@ -80,6 +84,10 @@ pub enum Hot {
 pub struct Api {
     /// The control socket (mode 0600).
     pub socket: PathBuf,
+    /// Where peers are let in; `None`: nowhere.
+    pub listen: Option<Address>,
+    /// How this node and its peers know each other; there if `listen` is.
+    pub tls: Option<Tls>,
 }
 
 /// `[service.NAME]`: one supervised service.

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use config::{
     Address, CheckpointPlan, Cluster, ClusterTls, Compression, Config, CriuOptions, Docker, Hot, Isolation,
-    Lease, NetworkLock, Node, Output, Podman, ProbeKind, Process, Recipe, Runc, Runtime, Store, Tcp,
+    Lease, NetworkLock, Node, Output, Podman, ProbeKind, Process, Recipe, Replica, ReplicaPlace, Runc,
+    Runtime, Store, Tcp, Tls,
 };
 use policies::id::ServiceName;
 
@@ -34,10 +35,38 @@ fn an_empty_file_has_the_nodes_defaults() {
         hot_max_size: None,
         encryption: None,
         old_keys: Vec::new(),
+        replicas: Vec::new(),
     };
     assert_eq!(config.store, store);
     assert_eq!(config.api.socket, PathBuf::from("/run/supervisor/api.sock"));
+    assert_eq!((config.api.listen, config.api.tls), (None, None));
     assert!(config.services.is_empty());
+}
+
+#[test]
+fn a_replica_is_read_with_its_defaults() {
+    let text = "[[store.replica]]\nurl = 's3://bucket/a/'\n[[store.replica]]\nurl = 'peer://beta:7443'\n\
+                services = ['a']\nrate_limit = '1MB'\n[api]\nlisten = '[::]:7443'\n\
+                tls = { ca = '/a', cert = '/c', key = '/k' }\n[service.a]\nprocess.command = ['a']\n";
+    let config = parse(text);
+    let tls = Tls { ca: "/a".into(), cert: "/c".into(), key: "/k".into() };
+    assert_eq!(config.api.tls, Some(tls));
+    assert_eq!(config.api.listen.map(|address| address.to_string()).as_deref(), Some("[::]:7443"));
+    let [bucket, peer] = config.store.replicas.as_slice() else { panic!("two replicas") };
+    let expected = Replica {
+        place: ReplicaPlace::S3("s3://bucket/a".to_owned()),
+        endpoint: None,
+        region: None,
+        credentials_file: None,
+        services: None,
+        rate_limit: None,
+        timeout: Duration::from_secs(30),
+        retention: policies::retention::Settings::default(),
+        tls: None,
+    };
+    assert_eq!(*bucket, expected);
+    assert_eq!((peer.place.to_string().as_str(), peer.rate_limit), ("peer://beta:7443", Some(1_000_000)));
+    assert_eq!(peer.services.iter().flatten().map(|name| name.as_str()).collect::<Vec<_>>(), ["a"]);
 }
 
 #[test]

@@ -32,6 +32,7 @@ pub(crate) use freezes::{FreezeMark, Freezes};
 
 use crate::assemble::Parts;
 use crate::events::{Events, plain};
+use crate::replicas::Replicas;
 use crate::service::{Listing, Message};
 
 /// An effect that has ended.
@@ -76,6 +77,8 @@ pub(crate) struct Node {
     pub(crate) commits: Arc<Semaphore>,
     /// Folders of files that were moved aside for a restore.
     pub(crate) aside: PathBuf,
+    /// Where durable images are sent.
+    pub(crate) replicas: Replicas,
 }
 
 /// The effects of one service.
@@ -258,8 +261,11 @@ impl Shared {
             Command::JudgeImage { image, verdict } => {
                 let store = self.node.store.clone();
                 let judged = blocking(move || store.set_verdict(&image, verdict)).await;
-                if let Err(error) = judged {
-                    tracing::warn!(%error, service = %self.name, "an image's verdict could not be stored");
+                match judged {
+                    Ok(()) => self.node.replicas.changed(&self.name),
+                    Err(error) => {
+                        tracing::warn!(%error, service = %self.name, "an image's verdict could not be stored");
+                    }
                 }
                 None
             }

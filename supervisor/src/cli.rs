@@ -4,6 +4,7 @@
 //! a service or the store: that is for the supervisor at the other end.
 
 mod act;
+mod cert;
 mod check;
 mod client;
 mod doctor;
@@ -13,6 +14,7 @@ mod failure;
 mod images;
 mod import;
 mod rekey;
+mod replica;
 mod run;
 mod screen;
 mod status;
@@ -122,6 +124,22 @@ pub(crate) enum Command {
     Images {
         /// Only those of this service
         service: Option<String>,
+        /// Those of a replica: its URL, or its number in the configuration, from 0
+        #[arg(long, value_name = "REPLICA")]
+        replica: Option<String>,
+    },
+    /// Bring an image back from a replica into the local store; works without a running supervisor too
+    Fetch {
+        /// The image
+        id: String,
+        /// The replica: its URL, or its number in the configuration, from 0
+        #[arg(long, value_name = "REPLICA")]
+        from: String,
+    },
+    /// Make certificates for nodes that are each other's peers
+    Cert {
+        #[command(subcommand)]
+        action: cert::Action,
     },
     /// Read images whole and compare every checksum
     Verify {
@@ -219,7 +237,14 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Some(Command::Events { follow, since, service }) => {
             events::events(&screen, &client(), events::Wanted { follow, since, service }).await
         }
-        Some(Command::Images { service }) => images::list(&screen, &client(), service.as_deref()).await,
+        Some(Command::Images { service, replica: None }) => {
+            images::list(&screen, &client(), service.as_deref()).await
+        }
+        Some(Command::Images { service, replica: Some(replica) }) => {
+            replica::images(&screen, (&client(), config), &replica, service.as_deref()).await
+        }
+        Some(Command::Fetch { id, from }) => replica::fetch(&screen, (&client(), config), &from, &id).await,
+        Some(Command::Cert { action }) => cert::cert(&screen, action),
         Some(Command::Verify { id }) => images::verify(&screen, &client(), id).await,
         Some(Command::Pin { id }) => images::mark(&screen, &client(), &id, "pin").await,
         Some(Command::Unpin { id }) => images::mark(&screen, &client(), &id, "unpin").await,

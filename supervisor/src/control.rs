@@ -12,6 +12,7 @@ use tokio::sync::{RwLock, mpsc, oneshot, watch};
 
 use crate::assemble::Parts;
 use crate::events::Events;
+use crate::replicas::Replicas;
 use crate::service::Message;
 use crate::status::{Action, Answer, NodeStatus, ServiceStatus};
 
@@ -30,6 +31,7 @@ struct Inner {
     services: RwLock<BTreeMap<ServiceName, Entry>>,
     store: Store,
     events: Events,
+    replicas: Replicas,
 }
 
 /// How one service's task is reached.
@@ -48,8 +50,13 @@ pub(crate) struct Unknown(pub(crate) String);
 
 impl Control {
     /// A handle without services yet.
-    pub(crate) fn new(node: watch::Receiver<NodeStatus>, store: Store, events: Events) -> Self {
-        Self { inner: Arc::new(Inner { node, services: RwLock::default(), store, events }) }
+    pub(crate) fn new(
+        node: watch::Receiver<NodeStatus>,
+        store: Store,
+        events: Events,
+        replicas: Replicas,
+    ) -> Self {
+        Self { inner: Arc::new(Inner { node, services: RwLock::default(), store, events, replicas }) }
     }
 
     /// Adds or replaces a service's task.
@@ -78,6 +85,9 @@ impl Control {
     pub(crate) async fn status(&self) -> NodeStatus {
         let mut node = self.inner.node.borrow().clone();
         node.services = self.entries().await.iter().map(|(_, e)| e.status.borrow().clone()).collect();
+        for service in &mut node.services {
+            service.replicas = self.inner.replicas.status(&service.name);
+        }
         node
     }
 
@@ -126,6 +136,11 @@ impl Control {
     /// The store of images.
     pub(crate) fn store(&self) -> &Store {
         &self.inner.store
+    }
+
+    /// Where images are sent.
+    pub(crate) fn replicas(&self) -> &Replicas {
+        &self.inner.replicas
     }
 
     /// The journal of events.

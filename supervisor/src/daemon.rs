@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use config::Config;
 use engine::lock::Lock;
+use engine::replica::peer::Holding;
 use policies::id::ServiceName;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -26,6 +27,7 @@ use crate::assemble::Ground;
 use crate::carry_out::Node;
 use crate::control::Control;
 use crate::events::plain;
+use crate::replicas::Reception;
 use crate::service::Message;
 use crate::signals::{Asked, Signals};
 use crate::status::NodeStatus;
@@ -49,6 +51,10 @@ struct Daemon {
     ground: Ground,
     node: Node,
     control: Control,
+    /// Services whose images no peer may bring.
+    holding: Holding,
+    /// Where peers are let in, until they are.
+    reception: Option<Reception>,
     status: watch::Sender<NodeStatus>,
     tasks: Vec<(ServiceName, JoinHandle<()>)>,
     /// Taken out of the configuration and not ended yet.
@@ -70,6 +76,9 @@ pub(crate) async fn run(options: RunOptions) -> anyhow::Result<()> {
     let door = crate::api::bind(&daemon.config.api.socket).await?;
     daemon.start_services().await;
     let api = tokio::spawn(door.serve(daemon.control.clone(), daemon.stop.child_token()));
+    if let Some(reception) = daemon.reception.take() {
+        tokio::spawn(reception.serve(daemon.control.clone(), daemon.stop.child_token()));
+    }
     let mut file = reload::Watcher::start(&daemon.options.config);
     notify(&[sd_notify::NotifyState::Ready]);
     daemon.node.events.record(plain(None, "node-started", "the supervisor runs"));
@@ -106,6 +115,8 @@ impl Daemon {
 
     async fn start_service(&mut self, name: &ServiceName) {
         let Some(service) = self.config.services.get(name) else { return };
+        self.holding.hold(name.clone());
+        self.node.replicas.follow(name);
         if self.leaving.contains(name) {
             // Put back before it had ended: its end would be the new one's. `has_gone` comes here again.
             let (entry, task) =
@@ -170,6 +181,7 @@ impl Daemon {
                 tracing::warn!(service = %name, "did not come to rest in time");
             }
         }
+        self.node.replicas.stop();
         self.stop.cancel();
     }
 }

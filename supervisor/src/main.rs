@@ -12,6 +12,7 @@ mod notices;
 mod probes;
 mod publish;
 mod reclaim;
+mod replicas;
 mod service;
 mod signals;
 mod status;

@@ -153,6 +153,14 @@ impl Node {
         address
     }
 
+    /// A port of this node's own.
+    pub fn take_port(&mut self) -> u16 {
+        let port = Port::take();
+        let number = port.number();
+        self.ports.push(port);
+        number
+    }
+
     /// From now on the supervisor is started, and asked, inside a network namespace.
     pub fn move_to(&mut self, network: &'static Network) {
         self.network = Some(network);

@@ -60,6 +60,7 @@ async fn commit(shared: &Arc<Shared>, id: ImageId, older: Vec<ImageId>) -> bool 
     match committed {
         Ok(manifest) => {
             shared.tell_durable(&id, &manifest, begun.elapsed());
+            shared.node.replicas.changed(&shared.name);
             tidy(shared, older).await;
         }
         Err(error) => {

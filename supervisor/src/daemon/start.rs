@@ -14,17 +14,20 @@ use engine::images::{Store, Swept};
 use engine::journal::Journal;
 use engine::lock::Lock;
 use engine::process::command::Command;
-use policies::id::ServiceName;
+use engine::replica::Epochs;
+use engine::replica::peer::Holding;
+use policies::id::{Epoch, ServiceName};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Daemon, RunOptions};
-use crate::assemble::{Ground, Parts, store};
+use crate::assemble::{Ground, Parts, hot_folder, store};
 use crate::carry_out::{Actor, Node};
 use crate::control::{Control, Entry};
 use crate::events::{Events, plain};
 use crate::reclaim::reclaim;
+use crate::replicas::{Reception, Replicas};
 use crate::service::{self, Beginning, Message};
 use crate::status::NodeStatus;
 
@@ -59,16 +62,25 @@ pub(super) async fn start(options: RunOptions, gone: mpsc::Sender<ServiceName>) 
         host: Host::probe(ground.criu.version())?,
         commits: Arc::new(Semaphore::new(COMMITS)),
         aside: config.node.state_dir.join("aside"),
+        replicas: replicas(&config, &ground, &store, &events)?,
     };
     engine::durable::create_dir_all(&node.aside)?;
     engine::durable::create_dir_all(&config.node.state_dir.join("logs"))?;
     let (status, published) = watch::channel(node_status(&options, &ground));
+    let known = (Epochs::open(config.node.state_dir.join("epochs"))?, Holding::default());
+    // What is configured here is written by this node alone.
+    config.services.keys().for_each(|name| known.1.hold(name.clone()));
+    let holding = known.1.clone();
+    let reception = Reception::bind(&config.api, store.clone(), known).await?;
+    let replicas = node.replicas.clone();
     Ok(Daemon {
         options,
         config,
         ground,
         node,
-        control: Control::new(published, store, events),
+        control: Control::new(published, store, events, replicas),
+        holding,
+        reception,
         status,
         tasks: Vec::new(),
         leaving: BTreeSet::new(),
@@ -77,6 +89,12 @@ pub(super) async fn start(options: RunOptions, gone: mpsc::Sender<ServiceName>) 
         stop: CancellationToken::new(),
         _locks: locks,
     })
+}
+
+fn replicas(config: &Config, ground: &Ground, store: &Store, events: &Events) -> engine::Result<Replicas> {
+    let targets = crate::assemble::replicas(&config.store, &config.api, &ground.node)?;
+    // There is no lease yet: whoever runs a service runs it under the first epoch.
+    Ok(Replicas::new(targets, store.clone(), events.clone(), Arc::new(|_| Epoch(0))))
 }
 
 /// Makes our folders. Nobody else may use them: not the state, not the sockets, not the images.
@@ -171,23 +189,6 @@ async fn runc() -> Option<(PathBuf, String)> {
     let path = std::env::var_os("PATH")?;
     let program = std::env::split_paths(&path).map(|p| p.join("runc")).find(|p| p.is_file())?;
     Some((program, version))
-}
-
-/// Where hot images lie: in memory, if there is a tmpfs for it; a state folder has its own.
-fn hot_folder(config: &Config) -> Option<PathBuf> {
-    if config.store.hot == config::Hot::Disk {
-        return None;
-    }
-    let shm = Path::new("/dev/shm");
-    let is_memory =
-        nix::sys::statfs::statfs(shm).is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC);
-    if !is_memory {
-        tracing::warn!("/dev/shm is no tmpfs: hot images are kept on disk, and restores will be slower");
-        return None;
-    }
-    let state = config.node.state_dir.display().to_string();
-    let mark: String = state.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-    Some(shm.join(format!("supervisor{mark}")))
 }
 
 fn tell_swept(events: &Events, swept: &Swept) {
