@@ -7,7 +7,7 @@ use config as words;
 use engine::criu::{Criu, Network, Options, SharedOptions, Tcp};
 use engine::error::{Error, Report};
 use engine::freeze::Hierarchies;
-use engine::images;
+use engine::{images, lease};
 use engine::probe::{Exec, Http, Probe, Tcp as TcpProbe};
 use engine::replica::bucket::Bucket;
 use engine::replica::objects::{Access, Cloud, Folder, Objects, Provider};
@@ -16,9 +16,13 @@ use engine::replica::tls::Files;
 use engine::replica::{Pace, Replica};
 use engine::runtime::{Place, Recipe, Runtime, docker, podman, process, runc};
 use engine::shim::{Isolation, Output, User};
-use policies::id::ServiceName;
+use policies::id::{NodeName, ServiceName};
 
+use crate::tenure::Cluster;
 use crate::replicas::Target;
+
+/// Certificates and keys are some thousand bytes.
+const PEM_LENGTH_MAX: u64 = 1 << 20;
 
 /// Everything that one service's task needs.
 #[derive(Debug, Clone)]
@@ -160,6 +164,36 @@ pub(crate) fn replicas(store: &words::Store, api: &words::Api, node: &str) -> en
         })
     };
     store.replicas.iter().map(target).collect()
+}
+
+/// Where leases are kept.
+pub(crate) fn cluster(
+    cluster: &words::Cluster,
+    node: NodeName,
+    folder: PathBuf,
+) -> engine::Result<Cluster> {
+    let limit = cluster.times.renew_interval;
+    let keeper = match cluster.lease {
+        words::Lease::Local => lease::local::open(&folder.join("local"), limit)?,
+        words::Lease::Bucket => lease::bucket::open(cluster.bucket.as_deref().unwrap_or_default(), limit)?,
+        words::Lease::Etcd => lease::etcd::open(&lease::etcd::Settings {
+            endpoints: cluster.endpoints.clone(),
+            prefix: "supervisor".to_owned(),
+            tls: etcd_tls(&cluster.tls)?,
+            limit,
+        })?,
+    };
+    Ok(Cluster { keeper, settings: cluster.times.clone(), node, folder })
+}
+
+fn etcd_tls(files: &words::ClusterTls) -> engine::Result<Option<lease::etcd::Tls>> {
+    let Some(ca) = &files.ca else { return Ok(None) };
+    let read = |path: &PathBuf| engine::durable::read_limited(path, PEM_LENGTH_MAX);
+    let identity = match (&files.certificate, &files.key) {
+        (Some(certificate), Some(key)) => Some((read(certificate)?, read(key)?)),
+        _ => None,
+    };
+    Ok(Some(lease::etcd::Tls { ca: read(ca)?, identity }))
 }
 
 /// The files of certificates.

@@ -176,6 +176,8 @@ pub(crate) enum Command {
     Suspend(Target),
     /// Bring a suspended service back, as it was
     Resume(Target),
+    /// Hand a service over to its next standby: into an image here, out of it there
+    FailOver(Target),
     /// Hold a service's policies: it runs on, and is neither checkpointed nor recovered
     Pause(Target),
     /// Let a service's policies go on
@@ -261,6 +263,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Some(Command::Start(target)) => act::act(&screen, &client(), "start", &target, None).await,
         Some(Command::Suspend(target)) => act::act(&screen, &client(), "suspend", &target, None).await,
         Some(Command::Resume(target)) => act::act(&screen, &client(), "resume", &target, None).await,
+        Some(Command::FailOver(target)) => act::act(&screen, &client(), "fail-over", &target, None).await,
         Some(Command::Pause(target)) => act::act(&screen, &client(), "pause", &target, None).await,
         Some(Command::Unpause(target)) => act::act(&screen, &client(), "unpause", &target, None).await,
     }

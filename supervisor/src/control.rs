@@ -14,6 +14,7 @@ use crate::assemble::Parts;
 use crate::events::Events;
 use crate::replicas::Replicas;
 use crate::service::Message;
+use crate::tenure::Tenures;
 use crate::status::{Action, Answer, NodeStatus, ServiceStatus};
 
 /// How long a service's task may take to look at its images.
@@ -32,6 +33,7 @@ struct Inner {
     store: Store,
     events: Events,
     replicas: Replicas,
+    tenures: Tenures,
 }
 
 /// How one service's task is reached.
@@ -55,8 +57,10 @@ impl Control {
         store: Store,
         events: Events,
         replicas: Replicas,
+        tenures: Tenures,
     ) -> Self {
-        Self { inner: Arc::new(Inner { node, services: RwLock::default(), store, events, replicas }) }
+        let services = RwLock::default();
+        Self { inner: Arc::new(Inner { node, services, store, events, replicas, tenures }) }
     }
 
     /// Adds or replaces a service's task.
@@ -87,6 +91,7 @@ impl Control {
         node.services = self.entries().await.iter().map(|(_, e)| e.status.borrow().clone()).collect();
         for service in &mut node.services {
             service.replicas = self.inner.replicas.status(&service.name);
+            service.lease = self.inner.tenures.status(&service.name);
         }
         node
     }
@@ -113,6 +118,11 @@ impl Control {
             image: None,
             took_ms: None,
         }))
+    }
+
+    /// Has a service handed over to a standby; false if it has none.
+    pub(crate) fn hand_over(&self, name: &str) -> bool {
+        self.inner.tenures.hand_over(name)
     }
 
     /// Tells a service's task that its images were changed by somebody else. What it is asked after this it answers with the new ones in

@@ -5,11 +5,12 @@
 //!      -> [signals | the file changed | watchdog] -> every task idle -> gone; services run on
 //! ```
 
+mod leased;
 mod reload;
 mod stand_in;
 mod start;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,7 @@ use crate::replicas::Reception;
 use crate::service::Message;
 use crate::signals::{Asked, Signals};
 use crate::status::NodeStatus;
+use crate::tenure::{self, Arrival};
 
 /// What `supervisor run` was given.
 #[derive(Debug, Clone)]
@@ -51,6 +53,10 @@ struct Daemon {
     ground: Ground,
     node: Node,
     control: Control,
+    /// Leases, if any service may run elsewhere.
+    leases: Option<tenure::Ground>,
+    /// Services whose leases are watched.
+    watched: BTreeMap<ServiceName, CancellationToken>,
     /// Services whose images no peer may bring.
     holding: Holding,
     /// Where peers are let in, until they are.
@@ -71,7 +77,8 @@ struct Daemon {
 pub(crate) async fn run(options: RunOptions) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
     let (gone, mut has_gone) = mpsc::channel(64);
-    let mut daemon = start::start(options, gone).await?;
+    let (change, mut changes) = mpsc::channel(64);
+    let mut daemon = start::start(options, gone, change).await?;
     // A supervisor that nobody can talk to is not started; services are not touched before that is known.
     let door = crate::api::bind(&daemon.config.api.socket).await?;
     daemon.start_services().await;
@@ -93,6 +100,7 @@ pub(crate) async fn run(options: RunOptions) -> anyhow::Result<()> {
             },
             () = file.changed() => daemon.reload(Trigger::Seen).await,
             Some(name) = has_gone.recv() => daemon.has_gone(&name).await,
+            Some(change) = changes.recv() => daemon.tenure_changed(change).await,
             _ = status.tick() => {}
             () = tick(&mut watchdog) => notify(&[sd_notify::NotifyState::Watchdog]),
         }
@@ -114,6 +122,11 @@ impl Daemon {
     }
 
     async fn start_service(&mut self, name: &ServiceName) {
+        let leased = self.config.services.get(name).is_some_and(|service| service.failover.is_some());
+        if leased && self.leases.is_some() { self.wait_for_lease(name).await } else { self.begin(name, Arrival::AsFound).await }
+    }
+
+    async fn begin(&mut self, name: &ServiceName, arrival: Arrival) {
         let Some(service) = self.config.services.get(name) else { return };
         self.holding.hold(name.clone());
         self.node.replicas.follow(name);
@@ -125,7 +138,7 @@ impl Daemon {
             return self.control.insert(name.clone(), entry).await;
         }
         let started = match self.ground.parts(name, service).map(Arc::new) {
-            Ok(parts) => start::service(&self.node, &self.control, name, parts).await,
+            Ok(parts) => start::service(&self.node, &self.control, name, parts, arrival).await,
             Err(error) => Err(error),
         };
         let (entry, task) = match started {

@@ -16,6 +16,7 @@ mod replicas;
 mod service;
 mod signals;
 mod status;
+mod tenure;
 
 use std::process::ExitCode;
 

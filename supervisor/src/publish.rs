@@ -45,6 +45,7 @@ pub(crate) fn status(
             .collect(),
         checkpoint: checkpoint(status, images, now),
         replicas: Vec::new(),
+        lease: None,
     }
 }
 

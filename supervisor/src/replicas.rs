@@ -21,6 +21,7 @@ use engine::images::Store;
 use engine::replica::Replica;
 use policies::id::{Epoch, ImageId, ServiceName};
 use policies::image::ImageVerdict;
+use policies::lease::Replicated;
 use policies::retention;
 use policies::time::WallTime;
 use tokio::sync::{Notify, Semaphore};
@@ -35,8 +36,11 @@ use crate::status::ReplicaStatus;
 /// Images that are sent to one replica at the same time.
 const SENDS: usize = 2;
 
-/// Under which epoch a service's images are written; today there is no lease, and it is always the first.
+/// Under which epoch a service's images are written.
 pub(crate) type EpochOf = Arc<dyn Fn(&ServiceName) -> Epoch + Send + Sync>;
+
+/// Who is told that an image is at a replica.
+pub(crate) type Acknowledgement = Arc<dyn Fn(&ServiceName, Replicated) + Send + Sync>;
 
 /// One replica as it is configured.
 #[derive(Debug, Clone)]
@@ -61,6 +65,7 @@ struct Inner {
     store: Store,
     events: Events,
     epoch: EpochOf,
+    acknowledged: Acknowledgement,
     lines: Mutex<BTreeMap<(ServiceName, usize), Arc<Line>>>,
 }
 
@@ -99,9 +104,15 @@ impl std::fmt::Debug for Replicas {
 
 impl Replicas {
     /// Nothing is sent before a service is followed.
-    pub(crate) fn new(targets: Vec<Target>, store: Store, events: Events, epoch: EpochOf) -> Self {
+    pub(crate) fn new(
+        targets: Vec<Target>,
+        store: Store,
+        events: Events,
+        (epoch, acknowledged): (EpochOf, Acknowledgement),
+    ) -> Self {
         let sends = targets.iter().map(|_| Semaphore::new(SENDS)).collect();
-        Self { inner: Arc::new(Inner { targets, sends, store, events, epoch, lines: Mutex::default() }) }
+        let lines = Mutex::default();
+        Self { inner: Arc::new(Inner { targets, sends, store, events, epoch, acknowledged, lines }) }
     }
 
     /// From now on a service's images are sent.
@@ -132,6 +143,12 @@ impl Replicas {
             }
             stays
         });
+    }
+
+    /// Where a service's images are sent.
+    pub(crate) fn of(&self, service: &ServiceName) -> Vec<Arc<Replica>> {
+        let own = |target: &&Target| target.services.as_ref().is_none_or(|services| services.contains(service));
+        self.inner.targets.iter().filter(own).map(|target| Arc::clone(&target.replica)).collect()
     }
 
     /// Something may have to be sent.

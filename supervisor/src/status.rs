@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::tenure::LeaseStatus;
+
 /// One node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct NodeStatus {
@@ -60,6 +62,9 @@ pub(crate) struct ServiceStatus {
     pub(crate) last_recovery: Option<RecoveryStatus>,
     /// Its probes.
     pub(crate) probes: Vec<ProbeStatus>,
+    /// Its lease, if other nodes may run it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) lease: Option<LeaseStatus>,
     /// Its checkpoints.
     pub(crate) checkpoint: CheckpointStatus,
     /// Its replicas: what would be left if this host were lost.

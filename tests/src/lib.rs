@@ -5,6 +5,7 @@
 //! Host::or_skip   what this host can do; without root or CRIU a test says so aloud and is skipped
 //!   Node          one supervisor with folders, ports and cgroups of its own: started, killed, started again
 //!     Counter     the service under it: talked to over HTTP, found by the journal, killed by its pid
+//!     Etcd        a store of leases, real
 //!     Event       what the supervisor says that happened
 //!     Traces      what of the node is on this host; cleared when the node is dropped, panic or not
 //!   Containers    docker or podman of our own, apart from the host's; a Container is removed when dropped
@@ -19,6 +20,7 @@ pub mod bad_days;
 mod bundle;
 mod containers;
 mod counter;
+mod etcd;
 mod event;
 mod host;
 pub mod matrix;
@@ -32,6 +34,7 @@ pub mod workload;
 
 pub use containers::{Container, Containers, Daemon, Elsewhere, Engine, IMAGE, PORT};
 pub use counter::Counter;
+pub use etcd::Etcd;
 pub use event::{Event, Mark};
 pub use host::Host;
 pub use network::Network;

@@ -82,6 +82,17 @@ impl Node {
         (node, counter)
     }
 
+    /// The counter of another node, as it would run on this one: at most one of the two runs.
+    pub fn share_counter(&mut self, service: &str, with: &Self) -> Counter {
+        let counter = with.counters[service];
+        self.settings.add_service(service, counter.port());
+        let address = format!("127.0.0.1:{}", counter.port());
+        let command = [self.host.counter.display().to_string(), "--listen".to_owned(), address];
+        self.set(service, "process.command", &list(&command));
+        self.counters.insert(service.to_owned(), counter);
+        counter
+    }
+
     /// A further service: a counter with these options.
     pub fn add_counter(&mut self, service: &str, runtime: Runtime, options: &[&str]) -> Counter {
         let port = Port::take();

@@ -47,12 +47,13 @@ async fn what_is_sent_comes_back_the_same(site: &Site) {
     let seen = (site.again)();
     assert_eq!(listed(&seen).await, ["a-1"]);
     assert_eq!(seen.services().await.expect("listed"), [service()]);
-    let manifest = seen.fetch(&there.store, &service(), &id).await.expect("fetched");
-    assert_eq!(manifest, *here.store.outgoing(&id).expect("durable").manifest());
+    let sizes = seen.fetch(&there.store, &service(), &id).await.expect("fetched");
+    let (sent, come) = (here.store.outgoing(&id).expect("durable"), there.store.outgoing(&id).expect("durable"));
+    assert_eq!((sent.manifest(), sent.manifest().sizes), (come.manifest(), sizes));
     there.store.verify(&id).expect("whole");
     assert!(there.contents(&id) == here.contents(&id), "{}", site.kind);
     // Once it is here, it isn't fetched again.
-    assert_eq!(seen.fetch(&there.store, &service(), &id).await.expect("there").id, id);
+    assert_eq!(seen.fetch(&there.store, &service(), &id).await.expect("there"), sizes);
     let absent = seen.fetch(&there.store, &service(), &image("a-9")).await.expect_err("no such image");
     assert_eq!(absent.kind(), "invalid", "{absent}");
 }

@@ -204,6 +204,7 @@ pub(crate) fn open(folder: &Path) -> Store {
         codec: Codec::None,
         min_free: 0,
         max_total_size: None,
+        keys: engine::images::Keyring::none(),
     };
     Store::open(settings).expect("the store opens").0
 }

@@ -60,7 +60,7 @@ impl Fixture {
         let (store, _) = Store::open(settings).expect("a store");
         let events = Events::open(&folder.path().join("events")).expect("a journal");
         let (node, published) = watch::channel(node_status());
-        let control = Control::new(published, store.clone(), events.clone(), no_replicas(store, events));
+        let control = Control::new(published, store.clone(), events.clone(), no_replicas(store, events), Tenures::default());
         let images_changed = Arc::new(AtomicUsize::new(0));
         control.insert(service(), web(Arc::clone(&images_changed))).await;
         let stop = CancellationToken::new();

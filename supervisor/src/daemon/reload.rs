@@ -184,6 +184,7 @@ impl Daemon {
 
     /// Ends a service that is not configured any more; its images stay.
     async fn dismiss(&mut self, name: &ServiceName) {
+        self.forget_lease(name);
         if let Ok(entry) = self.control.entry(name.as_str()).await {
             let _ = entry.inbox.send(Message::Dismiss).await;
         }

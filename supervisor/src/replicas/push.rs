@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime};
 use engine::error::Report;
 use engine::replica::Sent;
 use policies::backoff::{self, Backoff};
-use policies::id::{ImageId, ServiceName};
+use policies::id::{Epoch, ImageId, ServiceName};
 use policies::image::{ImageFacts, ImageVerdict};
+use policies::lease::Replicated;
 use policies::time::WallTime;
 
 use super::{Acknowledged, Inner, Line, State, lock};
@@ -134,8 +135,10 @@ impl Pusher {
         lock(&self.line.state).sending = Some(image.id.clone());
         let sent = self.send_now(image).await;
         lock(&self.line.state).sending = None;
-        let Some(sent) = sent? else { return Ok(()) };
+        let Some((sent, taken_in)) = sent? else { return Ok(()) };
         self.acknowledge(image);
+        let replicated = Replicated { epoch: taken_in, image: image.id.clone() };
+        (self.inner.acknowledged)(&self.service, replicated);
         self.tell_sent(image, sent, begun.elapsed());
         let retention = &self.inner.targets[self.number].retention;
         let epoch = (self.inner.epoch)(&self.service);
@@ -146,15 +149,16 @@ impl Pusher {
         Ok(())
     }
 
-    /// `None`: it was removed here meanwhile.
-    async fn send_now(&self, image: &ImageFacts) -> engine::Result<Option<Sent>> {
+    /// With the epoch in which it was taken. `None`: it was removed here meanwhile.
+    async fn send_now(&self, image: &ImageFacts) -> engine::Result<Option<(Sent, Epoch)>> {
         let (store, id) = (self.inner.store.clone(), image.id.clone());
         let outgoing = match blocking(move || store.outgoing(&id)).await {
             Err(engine::Error::Invalid(_)) => return Ok(None),
             other => Arc::new(other?),
         };
         let epoch = (self.inner.epoch)(&self.service);
-        self.replica().send(&outgoing, epoch).await.map(Some)
+        let sent = self.replica().send(&outgoing, epoch).await?;
+        Ok(Some((sent, outgoing.manifest().about.epoch)))
     }
 
     fn acknowledge(&self, image: &ImageFacts) {

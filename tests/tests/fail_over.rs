@@ -1,0 +1,154 @@
+//! Two hosts and one service: it runs on one of them at most, and comes up on the other with its state when the one is lost, cut off
+//! from the store of leases, or told to hand it over. The hosts are two supervisors with nothing in common but etcd and a folder of images.
+#![allow(missing_docs)]
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use system_tests::{Counter, Etcd, Host, LIMIT, Node, Runtime, wait_until};
+
+struct Pair {
+    etcd: Etcd,
+    one: Node,
+    other: Node,
+    counter: Counter,
+    _images: tempfile::TempDir,
+}
+
+impl Pair {
+    /// The service runs on `one`; `other` stands by.
+    fn running() -> Option<Self> {
+        let host = Host::or_skip(Runtime::Process)?;
+        let etcd = Etcd::or_skip()?;
+        let images = tempfile::tempdir().expect("a folder");
+        let (mut one, counter) = Node::with_counter(host, Runtime::Process, &[]);
+        let mut other = Node::new(host);
+        other.share_counter("counter", &one);
+        let standby = format!("[{}]", quoted(other.name()));
+        for node in [&mut one, &mut other] {
+            node.set_in("store.replica#0", "url", &quoted(&format!("file://{}", images.path().display())));
+            node.set_in("cluster", "lease", "\"etcd\"");
+            node.set_in("cluster", "endpoints", &format!("[{}]", quoted(&etcd.url())));
+            node.set_in("cluster", "ttl", "\"3s\"");
+            node.set_in("cluster", "renew_interval", "\"500ms\"");
+            node.set("counter", "failover.standby", &standby);
+        }
+        one.start_only();
+        one.wait_healthy("counter");
+        other.start_only();
+        wait_until(LIMIT, "the other stands by", || {
+            let lease = other.status("counter")["lease"].clone();
+            lease["role"] == "standby" && lease["holder"] == one.name()
+        });
+        Some(Self { etcd, one, other, counter, _images: images })
+    }
+
+    /// An image of this number, which the standby has ready.
+    fn replicate(&self, number: u64) -> String {
+        self.counter.count_to(number);
+        let image = self.one.checkpoint("counter");
+        wait_until(LIMIT, "the standby is ready with it", || {
+            self.other.status("counter")["lease"]["prepared"] == image.as_str()
+        });
+        image
+    }
+}
+
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+/// All of a host's processes at once: supervisor, shims, services.
+fn lose(node: &mut Node) {
+    let shims = node.traces().shims();
+    node.kill();
+    for shim in shims {
+        // Pid 1 of its namespace: everything in it goes with it.
+        let _ = kill(Pid::from_raw(shim), Signal::SIGKILL);
+    }
+    wait_until(LIMIT, "nothing of it runs", || node.traces().members().is_empty());
+}
+
+fn runs(node: &Node) -> bool {
+    !node.traces().members().is_empty()
+}
+
+#[test]
+fn a_lost_host_is_followed_by_its_standby_and_stands_by_when_it_is_back() {
+    let Some(mut pair) = Pair::running() else { return };
+    let image = pair.replicate(7);
+    assert!(!runs(&pair.other), "one runs, the other does not");
+    let mark = pair.other.mark();
+
+    lose(&mut pair.one);
+
+    let back = pair.other.wait_for_event(mark, "recovered", |_| true);
+    assert_eq!(back.image.as_deref(), Some(image.as_str()), "{}", back.text);
+    assert_eq!(pair.counter.value(), 7);
+    pair.counter.assert_whole();
+    let lease = pair.other.status("counter")["lease"].clone();
+    assert_eq!((lease["role"].as_str(), lease["epoch"].as_u64()), (Some("holder"), Some(2)), "{lease}");
+
+    pair.one.start_only();
+    wait_until(LIMIT, "the first stands by", || {
+        let lease = pair.one.status("counter")["lease"].clone();
+        lease["role"] == "standby" && lease["holder"] == pair.other.name()
+    });
+    assert!(!runs(&pair.one), "there is no automatic fail-back");
+    pair.counter.count_to(9);
+    let newer = pair.other.checkpoint("counter");
+    let taken = pair.other.json(&["images", "counter"]);
+    assert!(taken.as_array().is_some_and(|all| all.iter().any(|i| i["id"] == newer.as_str())), "{taken}");
+}
+
+#[test]
+fn cut_off_from_the_store_it_is_stopped_before_another_may_run_it() {
+    let Some(pair) = Pair::running() else { return };
+    pair.replicate(3);
+    let (one, other) = (pair.one.mark(), pair.other.mark());
+
+    pair.etcd.freeze();
+    pair.one.wait_for_event(one, "fenced", |_| true);
+    wait_until(LIMIT, "it is dead", || !runs(&pair.one));
+    assert!(!runs(&pair.other), "nobody may run it while the store is away");
+    pair.etcd.thaw();
+
+    wait_until(LIMIT, "one of them runs it again", || {
+        let recovered = |node: &Node, mark| node.events_since(mark).iter().any(|e| e.kind == "recovered");
+        recovered(&pair.one, one) || recovered(&pair.other, other)
+    });
+    assert!(runs(&pair.one) != runs(&pair.other), "one, not two");
+    assert_eq!(pair.counter.value(), 3);
+}
+
+#[test]
+fn a_supervisor_that_is_killed_leaves_it_running_and_the_next_one_goes_on_with_its_lease() {
+    let Some(mut pair) = Pair::running() else { return };
+    pair.replicate(2);
+    let pid = pair.one.pid("counter");
+    pair.one.kill();
+    pair.one.start_only();
+    pair.one.wait_healthy("counter");
+    assert_eq!(pair.one.pid("counter"), pid, "it was not touched");
+    let lease = pair.one.status("counter")["lease"].clone();
+    assert_eq!((lease["role"].as_str(), lease["epoch"].as_u64()), (Some("holder"), Some(1)), "{lease}");
+    assert!(!runs(&pair.other));
+}
+
+#[test]
+fn handed_over_by_hand_nothing_is_lost() {
+    let Some(pair) = Pair::running() else { return };
+    pair.replicate(4);
+    pair.counter.count_to(11);
+    let mark = pair.other.mark();
+
+    let said = pair.one.command(&["fail-over", "counter"]);
+    assert_eq!(said.code, Some(5), "{said:?}");
+
+    pair.other.wait_for_event(mark, "recovered", |_| true);
+    assert_eq!(pair.counter.value(), 11, "the image of the last moment, not of the last cadence");
+    assert!(!runs(&pair.one));
+    wait_until(LIMIT, "the first stands by", || {
+        pair.one.status("counter")["lease"]["holder"] == pair.other.name()
+    });
+}
