@@ -7,7 +7,6 @@ use config as words;
 use engine::criu::{Criu, Network, Options, SharedOptions, Tcp};
 use engine::error::{Error, Report};
 use engine::freeze::Hierarchies;
-use engine::{images, lease};
 use engine::probe::{Exec, Http, Probe, Tcp as TcpProbe};
 use engine::replica::bucket::Bucket;
 use engine::replica::objects::{Access, Cloud, Folder, Objects, Provider};
@@ -16,10 +15,11 @@ use engine::replica::tls::Files;
 use engine::replica::{Pace, Replica};
 use engine::runtime::{Place, Recipe, Runtime, docker, podman, process, runc};
 use engine::shim::{Isolation, Output, User};
+use engine::{images, lease};
 use policies::id::{NodeName, ServiceName};
 
-use crate::tenure::Cluster;
 use crate::replicas::Target;
+use crate::tenure::Cluster;
 
 /// Certificates and keys are some thousand bytes.
 const PEM_LENGTH_MAX: u64 = 1 << 20;
@@ -167,11 +167,7 @@ pub(crate) fn replicas(store: &words::Store, api: &words::Api, node: &str) -> en
 }
 
 /// Where leases are kept.
-pub(crate) fn cluster(
-    cluster: &words::Cluster,
-    node: NodeName,
-    folder: PathBuf,
-) -> engine::Result<Cluster> {
+pub(crate) fn cluster(cluster: &words::Cluster, node: NodeName, folder: PathBuf) -> engine::Result<Cluster> {
     let limit = cluster.times.renew_interval;
     let keeper = match cluster.lease {
         words::Lease::Local => lease::local::open(&folder.join("local"), limit)?,

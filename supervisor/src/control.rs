@@ -14,8 +14,8 @@ use crate::assemble::Parts;
 use crate::events::Events;
 use crate::replicas::Replicas;
 use crate::service::Message;
-use crate::tenure::Tenures;
 use crate::status::{Action, Answer, NodeStatus, ServiceStatus};
+use crate::tenure::Tenures;
 
 /// How long a service's task may take to look at its images.
 const LISTING_MAX: Duration = Duration::from_secs(10);

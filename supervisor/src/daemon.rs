@@ -123,7 +123,11 @@ impl Daemon {
 
     async fn start_service(&mut self, name: &ServiceName) {
         let leased = self.config.services.get(name).is_some_and(|service| service.failover.is_some());
-        if leased && self.leases.is_some() { self.wait_for_lease(name).await } else { self.begin(name, Arrival::AsFound).await }
+        if leased && self.leases.is_some() {
+            self.wait_for_lease(name).await
+        } else {
+            self.begin(name, Arrival::AsFound).await
+        }
     }
 
     async fn begin(&mut self, name: &ServiceName, arrival: Arrival) {

@@ -147,7 +147,8 @@ impl Replicas {
 
     /// Where a service's images are sent.
     pub(crate) fn of(&self, service: &ServiceName) -> Vec<Arc<Replica>> {
-        let own = |target: &&Target| target.services.as_ref().is_none_or(|services| services.contains(service));
+        let own =
+            |target: &&Target| target.services.as_ref().is_none_or(|services| services.contains(service));
         self.inner.targets.iter().filter(own).map(|target| Arc::clone(&target.replica)).collect()
     }
 

@@ -136,7 +136,9 @@ impl Tenures {
     /// # Errors
     /// `Fenced` if the lease was lost meanwhile: it is being stopped.
     pub(crate) fn guard(&self, service: &ServiceName, instance: &Instance) -> engine::Result<()> {
-        let Some(limit) = self.read(service, |tenure| tenure.held.map(|hold| hold.limit)) else { return Ok(()) };
+        let Some(limit) = self.read(service, |tenure| tenure.held.map(|hold| hold.limit)) else {
+            return Ok(());
+        };
         let fence = Arc::new(Fence::new(instance.handle.cgroup.clone())?);
         let armed = match limit {
             Some(limit) => fence.arm(limit),

@@ -46,9 +46,7 @@ impl Etcd {
             .spawn()
             .expect("etcd can be started");
         let etcd = Self { server, client, _peer: peer, _folder: folder };
-        wait_until(LIMIT, "etcd listens", || {
-            TcpStream::connect(("127.0.0.1", etcd.client.number())).is_ok()
-        });
+        wait_until(LIMIT, "etcd listens", || TcpStream::connect(("127.0.0.1", etcd.client.number())).is_ok());
         Some(etcd)
     }
 

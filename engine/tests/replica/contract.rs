@@ -48,7 +48,8 @@ async fn what_is_sent_comes_back_the_same(site: &Site) {
     assert_eq!(listed(&seen).await, ["a-1"]);
     assert_eq!(seen.services().await.expect("listed"), [service()]);
     let sizes = seen.fetch(&there.store, &service(), &id).await.expect("fetched");
-    let (sent, come) = (here.store.outgoing(&id).expect("durable"), there.store.outgoing(&id).expect("durable"));
+    let (sent, come) =
+        (here.store.outgoing(&id).expect("durable"), there.store.outgoing(&id).expect("durable"));
     assert_eq!((sent.manifest(), sent.manifest().sizes), (come.manifest(), sizes));
     there.store.verify(&id).expect("whole");
     assert!(there.contents(&id) == here.contents(&id), "{}", site.kind);

@@ -57,7 +57,10 @@ pub(super) async fn act(
 async fn hand_over(api: &Api, name: &str) -> Result<Response, Failure> {
     api.control.entry(name).await.map_err(|unknown| Failure::absent(unknown.to_string()))?;
     let (outcome, text) = match api.control.hand_over(name) {
-        true => ("accepted", "the service is handed over if it runs here; `supervisor events --follow` tells how it goes on"),
+        true => (
+            "accepted",
+            "the service is handed over if it runs here; `supervisor events --follow` tells how it goes on",
+        ),
         false => ("denied", "no other node may run this service: it has no `failover`"),
     };
     let answer = crate::notices::answer(outcome, text);

@@ -213,7 +213,8 @@ impl Drop for Freezing<'_> {
     }
 }
 
-fn now() -> WallTime {
+/// This moment, as images have it.
+pub(crate) fn now() -> WallTime {
     wall_time(SystemTime::now())
 }
 

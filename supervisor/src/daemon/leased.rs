@@ -59,7 +59,8 @@ impl Daemon {
             let _ = entry.inbox.send(Message::Event(Event::Fenced { failure })).await;
             let _ = entry.inbox.send(Message::Dismiss).await;
         }
-        let task = self.tasks.iter().position(|(other, _)| other == name).map(|at| self.tasks.swap_remove(at));
+        let task =
+            self.tasks.iter().position(|(other, _)| other == name).map(|at| self.tasks.swap_remove(at));
         if let Some((_, task)) = task
             && tokio::time::timeout(END_MAX, task).await.is_err()
         {

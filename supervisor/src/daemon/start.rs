@@ -85,19 +85,16 @@ pub(super) async fn start(
     let replicas = node.replicas.clone();
     let control = Control::new(published, store, events.clone(), replicas, tenures.clone());
     let stop = CancellationToken::new();
-    let leases = match cluster(&config, &ground).await? {
-        Some(cluster) => Some(tenure::Ground {
-            cluster,
-            tenures,
-            holding: holding.clone(),
-            epochs,
-            control: control.clone(),
-            events,
-            daemon: changes,
-            stop: stop.child_token(),
-        }),
-        None => None,
-    };
+    let leases = cluster(&config, &ground).await?.map(|cluster| tenure::Ground {
+        cluster,
+        tenures,
+        holding: holding.clone(),
+        epochs,
+        control: control.clone(),
+        events,
+        daemon: changes,
+        stop: stop.child_token(),
+    });
     Ok(Daemon {
         leases,
         watched: BTreeMap::new(),

@@ -2,17 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use engine::error::Report;
 use engine::replica::Sent;
 use policies::backoff::{self, Backoff};
 use policies::id::{Epoch, ImageId, ServiceName};
 use policies::image::{ImageFacts, ImageVerdict};
 use policies::lease::Replicated;
-use policies::time::WallTime;
 
 use super::{Acknowledged, Inner, Line, State, lock};
+use crate::carry_out::{blocking, mebibytes, now};
 use crate::events::plain;
 
 /// How long a failed replica is left alone; in between images go on being taken.
@@ -173,7 +172,6 @@ impl Pusher {
     }
 
     fn tell_sent(&self, image: &ImageFacts, sent: Sent, took: Duration) {
-        let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         let text = format!(
             "image {} is replicated to {} ({:.1} MiB sent, {:.1} MiB were there)",
             image.id,
@@ -225,19 +223,6 @@ fn next<'a>(local: &'a [ImageFacts], known: &BTreeMap<ImageId, Acknowledged>) ->
 
 fn seen(facts: &ImageFacts) -> Acknowledged {
     Acknowledged { taken_at: facts.taken_at, verdict: facts.verdict }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> engine::Result<T> + Send + 'static,
-) -> engine::Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| {
-        Err(engine::Error::Internal(Report::new("look into the store").because(panic)))
-    })
-}
-
-fn now() -> WallTime {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    WallTime::from_unix_nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

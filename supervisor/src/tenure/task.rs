@@ -1,13 +1,15 @@
 //! One service's lease: the task that watches, acquires, renews, and lets go.
 
-use std::sync::Arc;
+mod ask;
+mod leave;
+mod note;
+
 use std::time::Duration;
 
 use config::Failover;
 use engine::clock;
-use engine::fence::command::fence_node;
 use engine::images::Prepared;
-use engine::lease::{Acquisition, Claim, Held, Keeper, Note};
+use engine::lease::Held;
 use engine::replica::Epochs;
 use engine::replica::peer::Holding;
 use policies::failover::turn_after;
@@ -24,7 +26,6 @@ use super::{Arrival, Change, Cluster, Tenures};
 use crate::carry_out::Node;
 use crate::control::Control;
 use crate::events::{Events, plain};
-use crate::status::{Action, Answer as Answered};
 
 /// How long a hand-over may take until it is given up.
 const HAND_OVER_MAX: Duration = Duration::from_secs(300);
@@ -59,7 +60,7 @@ enum Answer {
     Standby(standby::Event),
     Holder(holder::Event),
     Acquired(Held, Moment),
-    Prepared(Result<Option<(Replicated, Prepared)>, String>),
+    Prepared(Box<Result<Option<(Replicated, Prepared)>, String>>),
     /// The service is in this image, which a replica has; or why not.
     LeftIn(Result<String, String>),
 }
@@ -86,7 +87,12 @@ struct Task {
 }
 
 /// Watches over a service's lease from now on, until it is cancelled.
-pub(crate) fn spawn(ground: &Ground, service: ServiceName, failover: Failover, node: &Node) -> CancellationToken {
+pub(crate) fn spawn(
+    ground: &Ground,
+    service: ServiceName,
+    failover: Failover,
+    node: &Node,
+) -> CancellationToken {
     let stop = ground.stop.child_token();
     let ground = Ground { stop: stop.clone(), ..ground.clone() };
     let sources = Sources {
@@ -181,7 +187,11 @@ impl Task {
 
     async fn due(&mut self) {
         let now = now();
-        if self.holder.as_ref().is_some_and(|(holder, _)| holder.deadline().is_some_and(|at| at <= now.monotonic)) {
+        if self
+            .holder
+            .as_ref()
+            .is_some_and(|(holder, _)| holder.deadline().is_some_and(|at| at <= now.monotonic))
+        {
             self.holder_event(holder::Event::DeadlinePassed).await;
         }
         if !self.resumed && self.standby.deadline().is_some_and(|at| at <= now.monotonic) {
@@ -206,7 +216,7 @@ impl Task {
                 self.tell("lease-acquired", format!("the lease was acquired, in epoch {epoch}"));
                 self.standby_event(standby::Event::Acquired { epoch }).await;
             }
-            Answer::Prepared(prepared) => self.was_prepared(prepared),
+            Answer::Prepared(prepared) => self.was_prepared(*prepared),
         }
     }
 
@@ -286,58 +296,6 @@ impl Task {
         let _ = self.sender.try_send(Answer::Holder(holder::Event::Stopped));
     }
 
-    /// Somebody wants the service elsewhere: it is put into an image here, and when a replica has that, the lease is let go.
-    fn hand_over(&mut self) {
-        if !self.holds() || std::mem::replace(&mut self.leaving, true) {
-            return;
-        }
-        self.tell("handing-over", "the service is put into an image for a standby".to_owned());
-        let (control, replicas) = (self.ground.control.clone(), self.sources.pushed.clone());
-        let service = self.service.to_string();
-        self.ask(move |_| async move {
-            let suspended = control.ask(&service, Action::Suspend, HAND_OVER_MAX).await;
-            let image = match suspended.map_err(|e| e.to_string()) {
-                Ok(Answered { outcome, image: Some(image), .. }) if outcome == "done" => image,
-                Ok(answer) => return Some(Answer::LeftIn(Err(answer.text))),
-                Err(why) => return Some(Answer::LeftIn(Err(why))),
-            };
-            let begun = tokio::time::Instant::now();
-            while !replicas.has(&image) {
-                if begun.elapsed() > HAND_OVER_MAX {
-                    let _ = control.ask(&service, Action::Resume, HAND_OVER_MAX).await;
-                    return Some(Answer::LeftIn(Err("no replica has taken its image".to_owned())));
-                }
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-            Some(Answer::LeftIn(Ok(image)))
-        });
-    }
-
-    /// The image is at a replica. That goes into the lease with one more renewal; then it is let go.
-    fn left_in(&mut self, image: Result<String, String>) {
-        match (image, &self.holder) {
-            (Ok(image), Some((_, held))) => {
-                let held = held.clone();
-                self.tell("handed-over", format!("the service is handed over in image {image}"));
-                self.renew(held);
-                self.letting_go = true;
-            }
-            (Ok(_), None) => {}
-            (Err(why), _) => {
-                self.leaving = false;
-                self.tell("hand-over-failed", format!("the service stays here: {why}"));
-            }
-        }
-    }
-
-    async fn let_go(&mut self) {
-        self.letting_go = false;
-        self.end("it was handed over").await;
-        self.standby = new_standby(&self.ground.cluster, &self.failover, self.failover.standby.len() + 1);
-        self.resumed = false;
-        self.holder_event(holder::Event::GivenUp).await;
-    }
-
     async fn take_over(&mut self, epoch: Epoch, image: Option<Replicated>) {
         let text = match &image {
             Some(image) => format!("taken over in epoch {epoch}, from image {}", image.image),
@@ -370,100 +328,8 @@ impl Task {
         self.ground.holding.release(&self.service);
     }
 
-    fn read(&self) {
-        let service = self.service.clone();
-        self.ask(move |keeper| async move {
-            Some(Answer::Standby(match (keeper.read(&service).await, clock::now()) {
-                (Ok(sighting), Ok(answered)) => standby::Event::Seen { sighting, answered },
-                (Err(_), _) | (_, Err(_)) => standby::Event::Unreachable,
-            }))
-        });
-    }
-
-    fn acquire(&self, over: Sighting) {
-        let (service, settings) = (self.service.clone(), &self.ground.cluster.settings);
-        let claim = Claim { node: self.ground.cluster.node.clone(), ttl: settings.ttl };
-        let sent = now();
-        self.ask(move |keeper| async move {
-            Some(match keeper.acquire(&service, &claim, &over).await {
-                Ok(Acquisition::Acquired(held)) => Answer::Acquired(held, sent),
-                Ok(Acquisition::Refused) => Answer::Standby(standby::Event::Refused),
-                Err(_) => Answer::Standby(standby::Event::AcquisitionFailed),
-            })
-        });
-    }
-
-    fn renew(&mut self, held: Held) {
-        if let Some(former) = self.renewing.take() {
-            former.abort();
-        }
-        let (sent, mark) = (now(), self.ground.tenures.floor(&self.service));
-        self.renewing = Some(self.ask(move |keeper| async move {
-            Some(Answer::Holder(match keeper.renew(&held, mark.as_ref()).await {
-                Ok(()) => holder::Event::Renewed { sent },
-                Err(engine::Error::Fenced(_)) => holder::Event::Superseded,
-                Err(_) => holder::Event::RenewalFailed,
-            }))
-        }));
-    }
-
-    fn release(&self, held: Held) {
-        self.ask(move |keeper| async move {
-            keeper.release(&held).await.is_ok().then_some(Answer::Holder(holder::Event::Released))
-        });
-    }
-
-    fn fence_former(&self, node: NodeName) {
-        let Some(argv) = self.failover.fence.clone() else { return };
-        let (service, limit) = (self.service.clone(), self.failover.fence_timeout);
-        let epoch = self.holder.as_ref().map_or(Epoch(0), |(holder, _)| holder.epoch());
-        self.tell("fencing", format!("node {node} is fenced from outside"));
-        self.ask(move |_| async move {
-            let fenced = fence_node(&argv, &node, &service, epoch, limit).await;
-            Some(Answer::Standby(match fenced {
-                Ok(()) => standby::Event::FormerFenced,
-                Err(error) => {
-                    tracing::warn!(%error, %service, "the former holder could not be fenced");
-                    standby::Event::FormerNotFenced
-                }
-            }))
-        });
-    }
-
-    /// What lies ready is as good as anything that could be found, if nothing newer was acknowledged since.
-    fn find(&self) {
-        let (sources, service) = (self.sources.clone(), self.service.clone());
-        self.ask(move |_| async move {
-            let found = match sources.newest().await {
-                Ok(found) => {
-                    for silent in &found.silent {
-                        tracing::warn!(%service, "looking for the newest image: {silent}");
-                    }
-                    found.image
-                }
-                Err(error) => {
-                    tracing::warn!(%error, %service, "the newest image could not be looked for");
-                    None
-                }
-            };
-            Some(Answer::Standby(standby::Event::Found(found.map(|(image, _)| image))))
-        });
-    }
-
     fn wants_prepared(&self) -> bool {
         self.holder.is_none() && self.preparing.is_none()
-    }
-
-    /// A standby keeps the newest image ready.
-    fn prepare(&mut self) {
-        let sources = self.sources.clone();
-        self.preparing = Some(self.ask(move |_| async move {
-            Some(Answer::Prepared(match sources.newest().await {
-                Ok(found) if found.image.is_none() && !found.silent.is_empty() => Err(found.silent.join("; ")),
-                Ok(found) => Ok(found.image),
-                Err(error) => Err(error.to_string()),
-            }))
-        }));
     }
 
     fn was_prepared(&mut self, prepared: Result<Option<(Replicated, Prepared)>, String>) {
@@ -514,51 +380,8 @@ impl Task {
         });
     }
 
-    /// Asks apart; the answer comes back to this task.
-    fn ask<F>(&self, question: impl FnOnce(Arc<dyn Keeper>) -> F) -> AbortHandle
-    where
-        F: Future<Output = Option<Answer>> + Send + 'static,
-    {
-        let (sender, question) = (self.sender.clone(), question(Arc::clone(&self.ground.cluster.keeper)));
-        let asked = tokio::spawn(async move {
-            if let Some(answer) = question.await {
-                // A task that has ended has no use for it.
-                let _ = sender.send(answer).await;
-            }
-        });
-        asked.abort_handle()
-    }
-
-    fn keeper(&self) -> Arc<dyn Keeper> {
-        Arc::clone(&self.ground.cluster.keeper)
-    }
-
     fn tell(&self, kind: &str, text: String) {
         self.ground.events.record(plain(Some(self.service.as_str()), kind, text));
-    }
-
-    fn note(&self, held: &Held) {
-        let path = self.note_path();
-        let written = serde_json::to_vec(&Note::of(held)).map_err(|e| e.to_string()).and_then(|note| {
-            engine::durable::atomic_write(&path, &note, engine::durable::FILE_MODE).map_err(|e| e.to_string())
-        });
-        if let Err(error) = written {
-            tracing::warn!(error, service = %self.service, "the lease could not be noted: the next supervisor here cannot go on with it");
-        }
-    }
-
-    fn noted(&self) -> Option<Held> {
-        let note: Note = serde_json::from_slice(&std::fs::read(self.note_path()).ok()?).ok()?;
-        note.held().filter(|held| *held.service() == self.service)
-    }
-
-    fn forget(&self) {
-        // One that stays is refused by the store.
-        let _ = engine::durable::remove_file(&self.note_path());
-    }
-
-    fn note_path(&self) -> std::path::PathBuf {
-        self.ground.cluster.folder.join(self.service.as_str())
     }
 }
 
@@ -573,4 +396,3 @@ async fn sleep(wait: Option<Duration>) {
 fn now() -> Moment {
     clock::now().unwrap_or_default()
 }
-
