@@ -232,7 +232,7 @@ mod tests {
     fn image(n: u64, verdict: ImageVerdict) -> ImageFacts {
         ImageFacts {
             id: ImageId::try_from(format!("i{n}")).expect("an id"),
-            taken_at: WallTime::from_unix_nanos(n),
+            taken_at: policies::time::WallTime::from_unix_nanos(n),
             verdict,
             hot: false,
             durable: true,
