@@ -389,6 +389,14 @@ impl Store {
         error
     }
 
+    /// That an image is one of this service's, whatever whoever names it says.
+    ///
+    /// # Errors
+    /// `Invalid` when it isn't.
+    pub fn is_of(&self, service: &ServiceName, id: &ImageId) -> Result<()> {
+        if self.owner(id)? == *service { Ok(()) } else { Err(absent(id)) }
+    }
+
     fn owner(&self, id: &ImageId) -> Result<ServiceName> {
         self.places().owner(id)?.ok_or_else(|| absent(id))
     }

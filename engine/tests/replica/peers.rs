@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use engine::replica::peer::Arrived;
 use engine::replica::{Pace, Replica};
-use policies::id::Epoch;
+use policies::id::{Epoch, ServiceName};
+use policies::image::ImageVerdict;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -181,6 +182,20 @@ async fn a_newer_image_takes_the_place_of_half_an_older_one() {
         .filter(|p| p.display().to_string().contains("incoming"));
     assert_eq!(left.count(), 0);
     assert_eq!(listed(&replica).await, ["a-2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_is_not_to_be_had_or_judged_under_another_services_name() {
+    let (here, there) = (Local::new(), Local::new());
+    let (site, _remote) = Site::peer().await;
+    let id = here.take("a-1", BIG);
+    send(&site.replica, &here.store, &id, 1).await.expect("sent");
+    let other = ServiceName::try_from("other").expect("a name");
+    let judged = site.replica.judge(&other, &id, ImageVerdict::Suspect, Epoch(1)).await;
+    assert_eq!(judged.expect_err("not its image").kind(), "invalid");
+    let fetched = site.replica.fetch(&there.store, &other, &id).await;
+    assert_eq!(fetched.expect_err("not its image").kind(), "invalid");
+    site.replica.fetch(&there.store, &service(), &id).await.expect("under its own name");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -189,15 +189,23 @@ impl Receiver {
             }
             Request::Judge(service, id, verdict, epoch) => {
                 self.let_in(&service, epoch).await?;
-                self.in_store(move |store| store.set_verdict(&id, verdict)).await?;
+                self.in_store(move |store| {
+                    store.is_of(&service, &id)?;
+                    store.set_verdict(&id, verdict)
+                })
+                .await?;
                 done()
             }
             Request::Remove(service, epoch) => self.remove(service, epoch, body).await,
-            Request::Manifest(_, id) => {
-                let outgoing = self.in_store(move |store| store.outgoing(&id)).await?;
+            Request::Manifest(service, id) => {
+                let outgoing = self.in_store(move |store| {
+                    store.is_of(&service, &id)?;
+                    store.outgoing(&id)
+                });
+                let outgoing = outgoing.await?;
                 Ok(whole(StatusCode::OK, Bytes::copy_from_slice(outgoing.head().bytes())))
             }
-            Request::Read { id, part, offset, .. } => self.read(id, part, offset).await,
+            Request::Read { service, id, part, offset } => self.read((service, id), part, offset).await,
         }
     }
 
@@ -303,9 +311,10 @@ impl Receiver {
         done()
     }
 
-    async fn read(&self, id: ImageId, part: String, offset: u64) -> Result<Answer> {
+    async fn read(&self, (service, id): (ServiceName, ImageId), part: String, offset: u64) -> Result<Answer> {
         let (outgoing, file) = self
             .in_store(move |store| {
+                store.is_of(&service, &id)?;
                 let outgoing = store.outgoing(&id)?;
                 let wanted = outgoing.parts().into_iter().find(|found| found.name == part);
                 let wanted = wanted
