@@ -122,6 +122,28 @@ async fn what_lies_in_a_folder_is_for_its_owner_only() {
     }
 }
 
+/// A bucket needs no key for an encrypted image; whoever is to call it an image does.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encrypted_image_travels_with_its_key_and_is_opened_by_its_owners_only() {
+    let site = Site::folder();
+    let (here, there) = (Local::encrypted(7), Local::encrypted(7));
+    let (other, without) = (Local::encrypted(8), Local::new());
+    let id = here.take("a-1", BIG);
+    send(&site.replica, &here.store, &id, 1).await.expect("sent");
+    assert_eq!(listed(&(site.again)()).await, ["a-1"], "it can be listed by anybody");
+    for stranger in [&other, &without] {
+        let refused = site.replica.fetch(&stranger.store, &service(), &id).await.expect_err("no key");
+        assert_eq!(refused.kind(), "refused", "{refused}");
+        assert!(stranger.store.list(&service()).expect("listed").is_empty(), "nothing of it stays");
+    }
+    site.replica.fetch(&there.store, &service(), &id).await.expect("fetched");
+    there.store.verify(&id).expect("whole");
+    assert!(there.contents(&id) == here.contents(&id));
+    here.store.rekey().expect("wrapped anew");
+    let again = send(&site.replica, &here.store, &id, 1).await.expect("the same image still");
+    assert_eq!(again.bytes, 0);
+}
+
 /// Objects come whole or not at all whatever is being written beside them: a reader never sees a temporary file.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sender_that_died_leaves_nothing_that_is_listed() {

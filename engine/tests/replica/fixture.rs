@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use engine::certificates;
 use engine::compat::Host;
-use engine::images::{About, Codec, RuntimeFacts, Settings, StageNeeds, Store};
+use engine::durable::atomic_write;
+use engine::images::{About, Codec, KeySource, Keyring, RuntimeFacts, Settings, StageNeeds, Store};
 use engine::replica::bucket::Bucket;
 use engine::replica::objects::{Access, Cloud, Folder, Provider};
 use engine::replica::peer::{Address, Arrived, Holding, Peer, Receiver};
@@ -58,8 +59,20 @@ pub(crate) struct Remote {
 
 impl Local {
     pub(crate) fn new() -> Self {
+        Self::with(Keyring::none())
+    }
+
+    /// One whose images are encrypted under a key of this byte.
+    pub(crate) fn encrypted(byte: u8) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("key");
+        atomic_write(&path, &[byte; 32], 0o600).expect("written");
+        Self::with(Keyring::load(Some(&KeySource::File(path)), &[]).expect("a key"))
+    }
+
+    fn with(keys: Keyring) -> Self {
         let folder = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
-        let store = open(folder.path());
+        let store = open_with(folder.path(), keys);
         Self { folder, store }
     }
 
@@ -196,6 +209,10 @@ pub(crate) fn bucket(objects: Arc<dyn engine::replica::objects::Objects>, url: &
 }
 
 pub(crate) fn open(folder: &Path) -> Store {
+    open_with(folder, Keyring::none())
+}
+
+fn open_with(folder: &Path, keys: Keyring) -> Store {
     let settings = Settings {
         path: folder.join("images"),
         hot: Some(folder.join("hot")),
@@ -204,7 +221,7 @@ pub(crate) fn open(folder: &Path) -> Store {
         codec: Codec::None,
         min_free: 0,
         max_total_size: None,
-        keys: engine::images::Keyring::none(),
+        keys,
     };
     Store::open(settings).expect("the store opens").0
 }

@@ -21,7 +21,11 @@ fn a_run_is_seen_with_its_beginning_and_its_probes() {
     stage.well();
     let judged = stage.status();
     assert_eq!((judged.state, judged.running_since), (StateName::Recovering, None));
-    assert_eq!((judged.verdict, judged.probes.len()), (Some(Verdict::Starting), 1), "its probes have the word");
+    assert_eq!(
+        (judged.verdict, judged.probes.len()),
+        (Some(Verdict::Starting), 1),
+        "its probes have the word"
+    );
 }
 
 #[test]
