@@ -9,6 +9,7 @@
 //!     Traces      what of the node is on this host; cleared when the node is dropped, panic or not
 //!   Containers    docker or podman of our own, apart from the host's; a Container is removed when dropped
 //!     Network     the network namespace that they are in; a node or a client can be put there too
+//!   Segment       hosts of their own on one Ethernet: network namespaces at a bridge; removed when dropped
 //! ```
 //!
 //! It refuses to know anything of the supervisor's inside but its outside formats (command line, journal,
@@ -23,6 +24,7 @@ mod host;
 mod network;
 mod node;
 mod port;
+mod segment;
 mod settings;
 mod traces;
 mod wait;
@@ -33,6 +35,7 @@ pub use event::{Event, Mark};
 pub use host::Host;
 pub use network::Network;
 pub use node::{Exchange, Node};
+pub use segment::Segment;
 pub use settings::Runtime;
 pub use traces::Traces;
 pub use wait::{LIMIT, wait_for, wait_until};

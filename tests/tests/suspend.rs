@@ -36,7 +36,11 @@ fn into_an_image_and_back(runtime: Runtime) {
 
     assert_eq!(counter.value(), 7);
     counter.assert_whole();
-    assert_eq!(node.events().iter().filter(|event| event.kind == "noticed").count(), 1, "the resume, and no crash");
+    assert_eq!(
+        node.events().iter().filter(|event| event.kind == "noticed").count(),
+        1,
+        "the resume, and no crash"
+    );
     counter.count_to(9);
     node.checkpoint("counter");
     let former = node.signal_service("counter", Signal::SIGKILL);
@@ -142,7 +146,8 @@ impl Client {
     }
 
     fn send(&mut self) {
-        write!(self.0.get_mut(), "GET /increment HTTP/1.1\r\nHost: counter\r\n\r\n").expect("it can be written to");
+        write!(self.0.get_mut(), "GET /increment HTTP/1.1\r\nHost: counter\r\n\r\n")
+            .expect("it can be written to");
     }
 
     /// The body, which is one line.

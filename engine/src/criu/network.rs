@@ -58,7 +58,10 @@ mod tests {
     fn only_tables_of_the_run_are_meant() {
         let run = "d0a15638-4e88-486c-ab45-0231c718cd94";
         let named = |line| is_of(line, run);
-        assert_eq!(named("table inet CRIU-d0a15638-4e88-486c-ab").as_deref(), Some("CRIU-d0a15638-4e88-486c-ab"));
+        assert_eq!(
+            named("table inet CRIU-d0a15638-4e88-486c-ab").as_deref(),
+            Some("CRIU-d0a15638-4e88-486c-ab")
+        );
         assert_eq!(named("table inet CRIU-d0a15638-4e88-486c-ac"), None);
         assert_eq!(named("table inet CRIU-d0a"), None);
         assert_eq!(named("table ip filter"), None);

@@ -103,7 +103,8 @@ impl Runc {
         let instance = instance.ok_or_else(|| Error::Unavailable(Report::new("the service does not run")))?;
         let options = self.place.options.get();
         let (folder, complete) = (self.state_folder(), Box::pin(std::future::ready(Ok(()))));
-        dump::container(&self.place, &instance, &folder, &options, dump, complete, serde_json::Value::Null).await
+        dump::container(&self.place, &instance, &folder, &options, dump, complete, serde_json::Value::Null)
+            .await
     }
 
     async fn restore_now(&self, from: RestoreFrom<'_>) -> Result<Instance> {
