@@ -4,12 +4,15 @@
 //! about values that are already known to be wrong. It refuses to look at anything outside the file: whether a
 //! folder exists is the engine's business.
 
+mod cluster;
 mod containers;
 mod dependencies;
+mod encryption;
 mod service;
 mod volumes;
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::error::Draft;
 use crate::raw::Raw;
@@ -22,6 +25,8 @@ pub(crate) fn check(raw: &Raw, places: &Places) -> Vec<Draft> {
     let mut rules = Rules { places, drafts: Vec::new() };
     folders(raw, &mut rules);
     store(raw, &mut rules);
+    encryption::check(raw, &mut rules);
+    cluster::check(raw, &mut rules);
     containers::check(raw, &mut rules);
     dependencies::check(raw, &mut rules);
     volumes::check(raw, &mut rules);
@@ -115,6 +120,10 @@ fn store(raw: &Raw, rules: &mut Rules<'_>) {
 fn later<'p>(places: &Places, paths: [&'p str; 2]) -> &'p str {
     let start = |path| places.written(path).map(|span| span.start);
     if start(paths[1]) > start(paths[0]) { paths[1] } else { paths[0] }
+}
+
+fn human(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
 }
 
 /// Whether one of these folders is the other or lies in it.

@@ -50,6 +50,8 @@ pub enum Part {
     Stopping,
     /// What it waits for.
     Dependencies,
+    /// Who may take it over, and what moves with it.
+    Failover,
 }
 
 impl Change {
@@ -103,6 +105,7 @@ fn parts(old: &Service, new: &Service) -> BTreeSet<Part> {
         (Part::Restart, restart_differs),
         (Part::Stopping, how_it_stops(old) != how_it_stops(new)),
         (Part::Dependencies, old.depends_on != new.depends_on),
+        (Part::Failover, old.failover != new.failover),
     ];
     all.into_iter().filter(|(_, differs)| *differs).map(|(part, _)| part).collect()
 }
@@ -114,7 +117,10 @@ fn node_changes(old: &Config, new: &Config) -> Vec<&'static str> {
         ("node.run_dir", old.node.run_dir != new.node.run_dir),
         ("store.path", old.store.path != new.store.path),
         ("store.hot", old.store.hot != new.store.hot),
+        ("store.encryption", old.store.encryption != new.store.encryption),
+        ("store.encryption_old", old.store.old_keys != new.store.old_keys),
         ("api.socket", old.api.socket != new.api.socket),
+        ("cluster", old.cluster != new.cluster),
     ];
     all.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }

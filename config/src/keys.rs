@@ -5,7 +5,9 @@
 //! what a value means is said where it is read.
 
 mod checkpoint;
+mod cluster;
 mod container;
+mod failover;
 mod node;
 mod probe;
 mod restart;

@@ -36,9 +36,9 @@ pub use error::{Errors, Mistake, Severity};
 pub use reference::reference;
 pub use schema::schema;
 pub use settings::{
-    Address, Api, CgroupMode, CheckpointPlan, Compression, CpuCap, CriuOptions, Docker, Hot, HttpProbe,
-    Isolation, NetworkLock, Node, Output, Podman, Probe, ProbeKind, Process, Recipe, Runc, Runtime, Service,
-    Store, Tcp,
+    Address, Api, CgroupMode, CheckpointPlan, Cluster, ClusterTls, Compression, CpuCap, CriuOptions, Docker,
+    Failback, Failover, Hot, HttpProbe, Isolation, KeyFile, Lease, NetworkAddress, NetworkLock, Node, Output,
+    Podman, Probe, ProbeKind, Process, Recipe, Runc, Runtime, Service, Store, Tcp,
 };
 
 use crate::error::Draft;
@@ -53,6 +53,8 @@ pub struct Config {
     pub store: Store,
     /// `[api]`
     pub api: Api,
+    /// `[cluster]`
+    pub cluster: Cluster,
     /// `[service.NAME]`
     pub services: BTreeMap<ServiceName, Service>,
     warnings: Vec<Mistake>,
@@ -85,8 +87,8 @@ impl Config {
         if mistakes.iter().any(|mistake| mistake.severity == Severity::Error) {
             return Err(Errors { origin: origin.to_owned(), mistakes });
         }
-        let raw::Raw { node, store, api, services } = raw;
-        Ok(Self { node, store, api, services, warnings: mistakes })
+        let raw::Raw { node, store, api, cluster, services } = raw;
+        Ok(Self { node, store, api, cluster, services, warnings: mistakes })
     }
 
     /// What is doubtful about the file, though it can be used.

@@ -5,6 +5,7 @@
 //! concern more than one field; those are in `check`.
 
 mod checkpoint;
+mod cluster;
 mod container;
 mod node;
 mod probe;
@@ -21,7 +22,7 @@ pub(crate) use checkpoint::Occasion;
 use crate::error::Draft;
 use crate::keys::ROOT;
 use crate::read::{Context, Table};
-use crate::settings::{Api, Node, Service, Store};
+use crate::settings::{Api, Cluster, Node, Service, Store};
 
 /// All of a file, read but not yet checked across fields.
 #[derive(Debug)]
@@ -29,6 +30,7 @@ pub(crate) struct Raw {
     pub(crate) node: Node,
     pub(crate) store: Store,
     pub(crate) api: Api,
+    pub(crate) cluster: Cluster,
     pub(crate) services: BTreeMap<ServiceName, Service>,
 }
 
@@ -38,6 +40,7 @@ pub(crate) fn read(context: &Context<'_>, document: &DeTable<'_>) -> Raw {
     let node = node::node(root.table("node"));
     let store = node::store(root.table("store"), &node);
     let api = node::api(root.table("api"), &node);
+    let cluster = cluster::cluster(root.table("cluster"));
     let mut services = BTreeMap::new();
     for named in root.named_tables("service") {
         let name = ServiceName::try_from(named.name);
@@ -53,5 +56,5 @@ pub(crate) fn read(context: &Context<'_>, document: &DeTable<'_>) -> Raw {
         }
     }
     root.done();
-    Raw { node, store, api, services }
+    Raw { node, store, api, cluster, services }
 }

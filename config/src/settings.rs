@@ -4,11 +4,15 @@
 //! names are known. Nothing here can be wrong on its own, so nothing here has methods that may fail.
 //! It refuses to know how any of it is carried out.
 
+mod cluster;
+
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use policies::id::ServiceName;
+
+pub use cluster::{Cluster, ClusterTls, Failback, Failover, Lease, NetworkAddress};
 
 /// `[node]`: this host's supervisor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +40,19 @@ pub struct Store {
     pub hot: Hot,
     /// Bytes of memory that hot images may take together; `None`: the engine decides by the host's memory.
     pub hot_max_size: Option<u64>,
+    /// What durable images are encrypted under; `None`: they are not.
+    pub encryption: Option<KeyFile>,
+    /// What older images may be encrypted under.
+    pub old_keys: Vec<KeyFile>,
+}
+
+/// Where a key of images comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyFile {
+    /// A file of 32 bytes.
+    Key(PathBuf),
+    /// A file with a passphrase.
+    Passphrase(PathBuf),
 }
 
 /// The codec of durable images.
@@ -82,6 +99,8 @@ pub struct Service {
     pub stop_signal: i32,
     /// Services that must be healthy before it is started; there are no cycles.
     pub depends_on: Vec<ServiceName>,
+    /// Who may take it over; `None`: nobody.
+    pub failover: Option<Failover>,
 }
 
 /// What runs a service.

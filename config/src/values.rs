@@ -4,6 +4,7 @@
 //! own text, never what a variable of the environment was expanded to. It refuses bare numbers for durations,
 //! relative paths, and letters whose meaning is unclear (`512M`).
 
+mod cluster;
 mod container;
 mod create_args;
 mod network;
@@ -20,6 +21,7 @@ use crate::keys::{Kind, Words};
 use crate::near::nearest;
 use crate::read::{Cell, listed};
 
+pub(crate) use cluster::{bucket, device, endpoint, network_address, node_name};
 pub(crate) use container::{ContainerRuntime, LONGEST_SOCKET, container, image, socket};
 pub(crate) use create_args::create_args;
 pub(crate) use network::{address, header_value, is_header_name, request_path, status_range, url};

@@ -6,7 +6,7 @@ use policies::service::RestartPolicy;
 
 use crate::keys::Words;
 use crate::raw::Occasion;
-use crate::settings::{CgroupMode, Compression, CpuCap, Hot, Isolation, NetworkLock, Tcp};
+use crate::settings::{CgroupMode, Compression, CpuCap, Failback, Hot, Isolation, Lease, NetworkLock, Tcp};
 
 macro_rules! named_by_policies {
     ($($choice:ident),+) => {
@@ -40,6 +40,8 @@ named_here! {
     Compression { Zstd = "zstd", Lz4 = "lz4", None = "none" }
     Hot { Memory = "memory", Disk = "disk" }
     Isolation { Pid = "pid", None = "none" }
+    Lease { Local = "local", Etcd = "etcd", Bucket = "bucket" }
+    Failback { Never = "never" }
     Occasion { Shutdown = "shutdown", Drain = "drain" }
     Tcp { Established = "established", Close = "close", SkipInFlight = "skip_in_flight" }
     NetworkLock { Iptables = "iptables", Nftables = "nftables", Skip = "skip" }

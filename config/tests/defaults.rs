@@ -1,12 +1,12 @@
 //! What holds when nothing is written, and what each written thing becomes.
 #![allow(clippy::unwrap_used)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::{
-    Address, CheckpointPlan, Compression, Config, CriuOptions, Docker, Hot, Isolation, NetworkLock, Node,
-    Output, Podman, ProbeKind, Process, Recipe, Runc, Runtime, Store, Tcp,
+    Address, CheckpointPlan, Cluster, ClusterTls, Compression, Config, CriuOptions, Docker, Hot, Isolation,
+    Lease, NetworkLock, Node, Output, Podman, ProbeKind, Process, Recipe, Runc, Runtime, Store, Tcp,
 };
 use policies::id::ServiceName;
 
@@ -32,6 +32,8 @@ fn an_empty_file_has_the_nodes_defaults() {
         max_total_size: None,
         hot: Hot::Memory,
         hot_max_size: None,
+        encryption: None,
+        old_keys: Vec::new(),
     };
     assert_eq!(config.store, store);
     assert_eq!(config.api.socket, PathBuf::from("/run/supervisor/api.sock"));
@@ -179,6 +181,53 @@ fn our_defaults_are_those_of_the_policies() {
         ..policies::service::Settings::default()
     };
     assert_eq!(service.policy, policy);
+}
+
+#[test]
+fn a_host_stands_alone_unless_told_otherwise() {
+    let config = parse("[service.a]\nrunc.bundle = '/b'\n");
+    let alone = Cluster {
+        lease: Lease::Local,
+        endpoints: Vec::new(),
+        bucket: None,
+        times: policies::lease::Settings::default(),
+        tls: ClusterTls::default(),
+    };
+    assert_eq!(
+        (config.cluster, service(&parse("[service.a]\nrunc.bundle = '/b'\n"), "a").failover),
+        (alone, None)
+    );
+}
+
+#[test]
+fn standbys_arrive_as_they_are_written() {
+    let config = parse(
+        r#"
+        [cluster]
+        lease = "etcd"
+        endpoints = ["https://10.0.0.1:2379", "https://[::1]:2379/"]
+        ttl = "20s"
+        renew_interval = "4s"
+        tls = { ca = "/etc/ca.pem", cert = "/etc/node.pem", key = "/etc/node.key" }
+        [service.a]
+        runc.bundle = "/b"
+        restart = { ladder = ["restore-latest", "fail-over"], on_exhausted = "fail-over" }
+        failover = { standby = ["beta", "gamma"], address = "fd00::10/64", device = "eth0", fence = ["off"], fence_timeout = "5s", migration_threshold = 3 }
+        "#,
+    );
+    assert_eq!(config.warnings(), []);
+    assert_eq!(config.cluster.endpoints, ["https://10.0.0.1:2379", "https://[::1]:2379"]);
+    let times = &config.cluster.times;
+    assert_eq!((times.ttl, times.renew_interval), (Duration::from_secs(20), Duration::from_secs(4)));
+    assert_eq!(config.cluster.tls.key.as_deref(), Some(Path::new("/etc/node.key")));
+    let failover = service(&config, "a").failover.unwrap();
+    let names: Vec<_> = failover.standby.iter().map(|node| node.as_str()).collect();
+    assert_eq!((names, failover.migration_threshold), (vec!["beta", "gamma"], Some(3)));
+    assert_eq!(failover.address.unwrap().to_string(), "fd00::10/64");
+    assert_eq!((failover.fence, failover.on_take_over), (Some(vec!["off".to_owned()]), None));
+    assert_eq!(failover.fence_timeout, Duration::from_secs(5));
+    let bucket = parse("[cluster]\nlease = 'bucket'\nbucket = 's3://b/p'\n[service.a]\nrunc.bundle = '/b'\n");
+    assert_eq!((bucket.cluster.lease, bucket.cluster.bucket.as_deref()), (Lease::Bucket, Some("s3://b/p")));
 }
 
 #[test]

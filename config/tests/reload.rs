@@ -101,6 +101,8 @@ fn what_only_a_new_start_can_change_is_named() {
         ("name = 'n'", "state_dir = '/s'\nname = 'n'", vec!["node.state_dir", "store.path"]),
         ("name = 'n'", "run_dir = '/r'\nname = 'n'", vec!["node.run_dir", "api.socket"]),
         ("[api]", "hot = 'disk'\n[api]", vec!["store.hot"]),
+        ("[api]", "encryption_key_file = '/k'\n[api]", vec!["store.encryption"]),
+        ("[api]", "encryption_old_passphrase_files = ['/k']\n[api]", vec!["store.encryption_old"]),
         ("[api]", "[api]\nsocket = '/run/s'", vec!["api.socket"]),
     ];
     for (from, to, keys) in cases {

@@ -80,22 +80,28 @@ impl Address {
     /// `10.0.0.10/24` or `2001:db8::10/64`. Without [`Address::on`] it belongs on the device that has another address of that network.
     ///
     /// # Errors
-    /// `Invalid` for anything else, and for what no single host can have.
+    /// `Invalid` for anything else, and as [`Address::new`].
     pub fn parse(text: &str) -> Result<Self> {
-        let wrong = |why: &str| {
-            Error::Invalid(Report::new(format!("use as a service's address ({why}): {text}")).remedy(FORM))
-        };
-        let (ip, prefix) = text.split_once('/').ok_or_else(|| wrong("it has no prefix"))?;
-        let ip: IpAddr = ip.parse().map_err(|_| wrong("it isn't one"))?;
+        let (ip, prefix) = text.split_once('/').ok_or_else(|| wrong(text, "it has no prefix"))?;
+        let ip: IpAddr = ip.parse().map_err(|_| wrong(text, "it isn't one"))?;
         let digits = !prefix.is_empty() && prefix.bytes().all(|byte| byte.is_ascii_digit());
-        let prefix = prefix.parse().ok().filter(|_| digits).ok_or_else(|| wrong("its prefix isn't one"))?;
+        let prefix = prefix.parse().ok().filter(|_| digits);
+        Self::new(ip, prefix.ok_or_else(|| wrong(text, "its prefix isn't one"))?)
+    }
+
+    /// The same from its parts.
+    ///
+    /// # Errors
+    /// `Invalid` for what no single host can have.
+    pub fn new(ip: IpAddr, prefix: u8) -> Result<Self> {
+        let address = Self { ip, prefix, device: None };
         if prefix == 0 || prefix > bits(ip) {
-            return Err(wrong("its prefix isn't one"));
+            return Err(wrong(&address.to_string(), "its prefix isn't one"));
         }
         if !is_a_hosts(ip, prefix) {
-            return Err(wrong("no single host can have it"));
+            return Err(wrong(&address.to_string(), "no single host can have it"));
         }
-        Ok(Self { ip, prefix, device: None })
+        Ok(address)
     }
 
     /// Names the device that it belongs on.
@@ -306,6 +312,10 @@ async fn remove(ip: IpAddr, device: Option<&String>) -> Result<()> {
 
 fn bits(ip: IpAddr) -> u8 {
     if ip.is_ipv4() { 32 } else { 128 }
+}
+
+fn wrong(text: &str, why: &str) -> Error {
+    Error::Invalid(Report::new(format!("use as a service's address ({why}): {text}")).remedy(FORM))
 }
 
 /// Whether one host can have it: not a group's, not everybody's, not the network's own.

@@ -22,7 +22,9 @@
 
 mod aside;
 mod bytes;
+mod contents;
 mod finish;
+mod gather;
 mod index;
 mod journal;
 mod make;
@@ -44,7 +46,10 @@ use std::path::{Path, PathBuf};
 
 pub use aside::{Pending, keep_pending, pending, undo_pending};
 pub use bytes::TreePath;
+pub(crate) use bytes::hex;
+pub use contents::Contents;
 pub use finish::finish;
+pub use gather::{Base, Gathered, Gathering, is_opaque, is_white_out};
 pub use index::{
     Checksum, Content, Device, Entry, Extent, Index, Kind, Meta, Reason, Skipped, Timestamp, TreeIndex, Xattr,
 };

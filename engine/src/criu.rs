@@ -7,6 +7,7 @@
 
 mod breakpoints;
 mod connections;
+mod entries;
 pub mod features;
 mod file;
 pub mod log;
@@ -15,10 +16,12 @@ pub(crate) mod network;
 mod options;
 mod stats;
 pub mod tar;
+mod timers;
 mod worker;
 
 pub use connections::close_connections;
 pub use options::{Afterwards, Network, Options, SharedOptions, Tcp};
+pub use timers::keep_timers;
 pub use worker::{DumpTarget, DuringDump, Start, Worker, left_code_in};
 
 use std::path::{Path, PathBuf};

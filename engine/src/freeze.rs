@@ -216,11 +216,7 @@ impl Cgroup {
             if members.is_empty() {
                 return Ok(());
             }
-            for pid in members {
-                // A member that ended meanwhile cannot have been replaced by another member: pids are not used
-                // again within microseconds of a read.
-                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL);
-            }
+            members.into_iter().for_each(kill_member);
             if begun.elapsed() > limit {
                 return Err(Error::Unavailable(Report::new(format!(
                     "kill all processes of {}: some are left after {}; they may hang in the kernel (state D)",
@@ -230,6 +226,19 @@ impl Cgroup {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// Stops all members for good: freezes them, sends SIGKILL while they stand, and only then lets them go, so that none of
+    /// them acts once more. One that cannot be frozen is killed as it runs.
+    pub fn freeze_and_kill(&self, freeze_limit: Duration, kill_limit: Duration) -> Result<()> {
+        match self.freeze(freeze_limit) {
+            Ok(frozen) => {
+                self.members().into_iter().for_each(kill_member);
+                drop(frozen);
+            }
+            Err(error) => tracing::error!(%error, "a service is killed without being frozen first"),
+        }
+        self.kill(kill_limit)
     }
 
     /// How many members the kernel has killed for want of memory, since the cgroup was made.
@@ -306,6 +315,12 @@ impl Drop for Frozen<'_> {
             tracing::error!(%error, cgroup = self.cgroup.name(), "a service could not be thawed");
         }
     }
+}
+
+/// A member that ended meanwhile cannot have been replaced by another member: pids are not used again within
+/// microseconds of a read.
+fn kill_member(pid: i32) {
+    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL);
 }
 
 fn own_v1<'a>(own: &'a str, controller: &str) -> Option<&'a str> {

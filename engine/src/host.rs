@@ -4,6 +4,7 @@
 //! and versions alone prove little. It refuses to mend anything, and to fail: what cannot be found out is a fact too.
 
 mod criu;
+mod encryption;
 mod folders;
 mod kernel;
 mod rights;
@@ -12,6 +13,9 @@ mod runtimes;
 use std::path::PathBuf;
 
 use serde::Serialize;
+
+use crate::error::Report;
+use crate::images::Keyring;
 
 /// Where to look.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +26,8 @@ pub struct Places {
     pub run_dir: PathBuf,
     /// The folder of images; it need not exist yet.
     pub store: PathBuf,
+    /// The keys of its images, or why there are none.
+    pub keys: Result<Keyring, Report>,
 }
 
 /// One thing about this host.
@@ -86,6 +92,7 @@ pub async fn examine(places: &Places) -> Vec<Fact> {
     facts.extend(rights::examine());
     facts.extend(runtimes::examine(criu.as_ref()).await);
     facts.extend(folders::examine(places));
+    facts.push(encryption::examine(places));
     facts
 }
 
@@ -100,6 +107,7 @@ mod tests {
             criu: std::env::var_os("SUPERVISOR_CRIU").map_or("criu".into(), PathBuf::from),
             run_dir: store.path().join("run"),
             store: store.path().join("not/there/yet"),
+            keys: Ok(Keyring::none()),
         };
         let facts = examine(&places).await;
         for fact in &facts {

@@ -7,23 +7,27 @@
 //! ```
 //!
 //! An image is durable if and only if its manifest exists; a hot one exists if and only if its seal does. Nothing is edited
-//! in place: judgements are marks beside the image. The format is described byte by byte in `docs/image-format.md`.
+//! in place: judgements are marks beside the image. With a key, durable images are encrypted, and nothing unencrypted lies on
+//! disk. The format is described byte by byte in `docs/image-format.md`.
 //!
 //! It refuses to decide: which image to remove or to restore is said by `policies`. All of it is synchronous and may take as long as
 //! a disk takes, so callers keep it off the runtime's threads. One process uses a store at a time.
 
 mod archive;
 mod block;
+mod cipher;
 mod commit;
 mod digest;
 mod envelope;
 mod hot;
+mod keys;
 mod list;
 mod manifest;
 mod marks;
 mod places;
 mod prune;
 mod read;
+mod rekey;
 mod restore;
 mod segment;
 mod space;
@@ -39,16 +43,20 @@ use policies::image::ImageVerdict;
 
 pub use block::Codec;
 pub use hot::{Hot, Staging};
+pub use keys::{KeySource, Keyring};
 pub use list::ImageRecord;
 pub use manifest::{About, FileEntry, Manifest, RuntimeFacts, SegmentEntry, SegmentKind, Sizes};
 pub use prune::{Removed, Swept};
+pub use rekey::{Encryption, Rekeyed};
 pub use restore::{Prepared, Source};
 
 use crate::compat;
 use crate::durable::{create_dir_all, fail_point, failed};
 use crate::error::{Error, Report, Result};
+use manifest::Opened;
 use marks::Mark;
-use places::Places;
+use places::{Places, Spill};
+use space::Place;
 use uses::Uses;
 
 /// How a store is kept.
@@ -64,6 +72,9 @@ pub struct Settings {
     pub keep_hot: usize,
     /// How segments are compressed.
     pub codec: Codec,
+    /// What durable images are encrypted under. With a key nothing of an image lies on disk unencrypted: `hot` must be on tmpfs then,
+    /// and what does not fit there is not taken.
+    pub keys: Keyring,
     /// Bytes that stay free on the store's disk.
     pub min_free: u64,
     /// Most bytes of all durable images.
@@ -113,10 +124,12 @@ impl Store {
             create_dir_all(folder)?;
             is_writable(folder)?;
         }
-        let places = Places { store: settings.path.clone(), memory: settings.hot.clone() };
+        let spill = spill(&settings)?;
+        let places = Places { store: settings.path.clone(), memory: settings.hot.clone(), spill };
         let inner = Inner { settings, places, boot_id, uses: Arc::new(Uses::default()) };
         let store = Self { inner: Arc::new(inner) };
         let swept = prune::sweep(&store)?;
+        rekey::adopt(&store)?;
         Ok((store, swept))
     }
 
@@ -126,15 +139,50 @@ impl Store {
     /// `Unavailable` when there is room nowhere; `Invalid` when the id is taken.
     pub fn stage(&self, service: &ServiceName, id: &ImageId, needs: StageNeeds) -> Result<Staging> {
         let (places, settings) = (self.places(), self.settings());
+        let in_memory = match places.spill {
+            Spill::ToDisk => needs.memory,
+            Spill::Never => needs.memory.saturating_add(needs.files),
+        };
+        let place = space::place_for(places, in_memory, settings.hot_max_size, settings.min_free)?;
+        if needs.files > 0 && places.spill == Spill::ToDisk {
+            space::disk_has(&places.store, needs.files, settings.min_free)?;
+        }
+        self.stage_at(service, id, place)
+    }
+
+    /// The same for what comes from elsewhere and has no size yet: on disk, or in memory where nothing unencrypted may lie there. Whoever
+    /// fills it asks [`Store::has_room`] now and then.
+    ///
+    /// # Errors
+    /// As [`Store::stage`].
+    pub fn stage_unsized(&self, service: &ServiceName, id: &ImageId) -> Result<Staging> {
+        let place = self.room_for_unsized()?;
+        self.stage_at(service, id, place)
+    }
+
+    /// Whether there is room left where that lies.
+    ///
+    /// # Errors
+    /// `Unavailable` when it has not.
+    pub fn has_room(&self) -> Result<()> {
+        self.room_for_unsized().map(drop)
+    }
+
+    fn room_for_unsized(&self) -> Result<Place> {
+        let (places, settings) = (self.places(), self.settings());
+        match places.spill {
+            Spill::ToDisk => space::disk_has(&places.store, 0, settings.min_free).map(|()| Place::Disk),
+            Spill::Never => space::place_for(places, 0, settings.hot_max_size, settings.min_free),
+        }
+    }
+
+    fn stage_at(&self, service: &ServiceName, id: &ImageId, place: Place) -> Result<Staging> {
+        let places = self.places();
         let held = self.uses().hold(id);
         let taken = |folder: &PathBuf| folder.exists();
         let candidates = places.hot_candidates(service, id);
         if places.owner(id)?.is_some() || candidates.iter().any(taken) || places.files(service, id).exists() {
             return Err(Error::Invalid(Report::new(format!("image exists already: {id}"))));
-        }
-        let place = space::place_for(places, needs.memory, settings.hot_max_size, settings.min_free)?;
-        if needs.files > 0 {
-            space::disk_has(&places.store, needs.files, settings.min_free)?;
         }
         let (folder, files) = (restore::hot_folder(places, service, id, place), places.files(service, id));
         let staging = hot::staging(self, service, id, (folder.clone(), files.clone()), held);
@@ -152,7 +200,7 @@ impl Store {
         let service = self.owner(id)?;
         let held = self.uses().hold(id);
         if self.places().is_durable(&service, id) {
-            return Manifest::read(&self.places().image(&service, id), &service, id);
+            return self.opened(&service, id).map(|opened| opened.manifest);
         }
         let hot = self.places().hot(&service, id).ok_or_else(|| absent(id))?;
         let seal =
@@ -176,12 +224,13 @@ impl Store {
     /// Reads all of a durable image and compares every checksum. One that is not whole is marked as damaged.
     ///
     /// # Errors
-    /// `Corrupt` says what isn't as it was written; `Invalid` when there is no such durable image.
+    /// `Corrupt` says what isn't as it was written; `Invalid` when there is no such durable image; `Refused` when it is encrypted under
+    /// a key that is not ours.
     pub fn verify(&self, id: &ImageId) -> Result<Verified> {
         let service = self.owner(id)?;
         let _held = self.uses().hold(id);
         self.read_all(&service, id)
-            .map(|manifest| Verified { files: manifest.files.len(), sizes: manifest.sizes })
+            .map(|Opened { manifest, .. }| Verified { files: manifest.files.len(), sizes: manifest.sizes })
             .map_err(|error| self.quarantine(&service, id, error))
     }
 
@@ -234,16 +283,17 @@ impl Store {
         Ok(outcome)
     }
 
-    /// Verifies an image and writes it as one archive; returns the archive's length in bytes.
+    /// Verifies an image and writes it as one archive, encrypted if it is; returns the archive's length in bytes.
     ///
     /// # Errors
     /// As [`Store::verify`]; `Unavailable` when `to` takes no more.
     pub fn export(&self, id: &ImageId, to: &mut dyn Write) -> Result<u64> {
         let service = self.owner(id)?;
         let _held = self.uses().hold(id);
-        let manifest = self.read_all(&service, id).map_err(|error| self.quarantine(&service, id, error))?;
-        let verdict = marks::read(self.places(), &service, id).verdict.unwrap_or(manifest.about.verdict);
-        archive::export(&self.places().image(&service, id), &manifest, verdict, to)
+        let opened = self.read_all(&service, id).map_err(|error| self.quarantine(&service, id, error))?;
+        let at_taking = opened.manifest.about.verdict;
+        let verdict = marks::read(self.places(), &service, id).verdict.unwrap_or(at_taking);
+        archive::export(&self.places().image(&service, id), &opened, verdict, to)
     }
 
     /// Reads an archive; the image exists when all of it was found whole.
@@ -251,7 +301,21 @@ impl Store {
     /// # Errors
     /// `Corrupt` for a damaged archive, `Invalid` for none or for an image that exists, `Unavailable` without room.
     pub fn import(&self, from: &mut dyn Read) -> Result<Manifest> {
-        archive::import(self, from)
+        archive::import(self, from, &|_| Ok(()))
+    }
+
+    /// The same, if it is an image of this service.
+    ///
+    /// # Errors
+    /// As [`Store::import`]; `Invalid` for an image of another service.
+    pub fn import_for(&self, service: &ServiceName, from: &mut dyn Read) -> Result<Manifest> {
+        archive::import(self, from, &|found| {
+            if found == service {
+                return Ok(());
+            }
+            let text = format!("the archive holds an image of service {found}, not of {service}");
+            Err(Error::Invalid(Report::new(text).remedy(format!("import it for {found}"))))
+        })
     }
 
     /// The folder with the captured files of the newest hot image of a service, and what keeps it there: a capture that starts from
@@ -277,14 +341,18 @@ impl Store {
         &self.inner.settings
     }
 
-    fn read_all(&self, service: &ServiceName, id: &ImageId) -> Result<Manifest> {
+    fn opened(&self, service: &ServiceName, id: &ImageId) -> Result<Opened> {
+        Opened::read(&self.places().image(service, id), service, id, &self.settings().keys)
+    }
+
+    fn read_all(&self, service: &ServiceName, id: &ImageId) -> Result<Opened> {
         let folder = self.places().image(service, id);
         if !folder.exists() {
             return Err(Error::Invalid(Report::new(format!("image is not durable yet: {id}"))));
         }
-        let manifest = Manifest::read(&folder, service, id).map_err(restore::absent_is_corrupt)?;
-        read::read_image(&folder, &manifest, read::Target::Nowhere, &AtomicBool::new(false))?;
-        Ok(manifest)
+        let opened = self.opened(service, id)?;
+        read::read_image(&folder, &opened, read::Target::Nowhere, &AtomicBool::new(false))?;
+        Ok(opened)
     }
 
     /// That the disk has room for an image and the store is allowed to have it.
@@ -329,6 +397,20 @@ impl Store {
 
     fn boot_id(&self) -> &str {
         &self.inner.boot_id
+    }
+}
+
+/// Where unencrypted bytes may go.
+fn spill(settings: &Settings) -> Result<Spill> {
+    if !settings.keys.encrypts() {
+        return Ok(Spill::ToDisk);
+    }
+    match &settings.hot {
+        Some(folder) if space::is_in_memory(folder)? => Ok(Spill::Never),
+        _ => {
+            let report = Report::new("encryption of images needs a folder on tmpfs for hot ones");
+            Err(Error::Refused(report.remedy("mount a tmpfs at /dev/shm, and set store.hot = \"memory\"")))
+        }
     }
 }
 

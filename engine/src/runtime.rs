@@ -8,7 +8,7 @@ pub mod podman;
 pub mod process;
 pub mod runc;
 
-pub use container::Recipe;
+pub use container::{Layout, Recipe, Volume, volumes_of};
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -18,12 +18,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::WhileFrozen;
-use crate::criu::{self, Criu, SharedOptions};
+use crate::checkpoint::{BeforeEnd, WhileFrozen};
+use crate::criu::network::Hold;
+use crate::criu::{Criu, SharedOptions, Tcp};
 use crate::error::{Error, Report, Result};
 use crate::freeze::{Cgroup, Hierarchies};
 use crate::process::pidfd::{PidFd, start_time};
 use crate::shim::{Isolation, Shim};
+
+/// The name of a container's own root among the trees of its images.
+pub const ROOT_TREE: &str = "rootfs";
 
 /// An effect under way.
 pub type Effect<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
@@ -53,6 +57,13 @@ pub trait Runtime: Send + Sync + std::fmt::Debug {
 
     /// The service will not come back from the image that it was suspended in: what waits for that on the host goes.
     fn give_up_suspended(&self) -> Effect<'_, ()>;
+
+    /// What the service's container is made of, where it is an engine's.
+    fn layout(&self) -> Effect<'_, Layout> {
+        let kind = self.features().kind;
+        let text = format!("describe the container of a {kind} service: it is no container of an engine");
+        Box::pin(std::future::ready(Err(Error::Refused(Report::new(text)))))
+    }
 
     /// Clears everything of ours from the host, the shim included. The service must be dead.
     fn remove(&self) -> Effect<'_, ()>;
@@ -275,23 +286,56 @@ impl Place {
         Ok(shim)
     }
 
-    fn network_lock(&self) -> PathBuf {
-        self.run_folder.join("network-lock")
+    fn held_connections(&self) -> PathBuf {
+        self.run_folder.join("held-connections")
     }
 
-    /// Remembers whose rules hold the connections of a service that is about to end. Rules and note both last until the host is started anew.
-    fn note_network_lock(&self, images: &Path) -> Result<()> {
-        match criu::network::run_of(images) {
-            Some(run) => crate::durable::atomic_write_volatile(&self.network_lock(), run.as_bytes(), 0o600),
-            None => Ok(()),
+    /// Holds the connections of a service that has been dumped and is about to end. The note comes first: rules that nobody knows of would stay.
+    async fn hold_connections(&self, images: &Path, pid: i32) -> Result<()> {
+        if self.options.get().tcp == Tcp::Close {
+            return Ok(());
         }
+        let hold = Hold::plan(images, pid, &format!("supervisor-{}-{}", self.node, self.service));
+        if hold.is_nothing() {
+            return Ok(());
+        }
+        let note = serde_json::to_vec(&hold)
+            .map_err(|e| Error::Internal(Report::new("note what holds connections").because(e)))?;
+        crate::durable::atomic_write_volatile(&self.held_connections(), &note, 0o600)?;
+        let taken = hold.take(pid).await;
+        if taken.is_err() {
+            self.release_connections().await?;
+        }
+        taken
     }
 
-    /// Removes such rules, unless a restore has done so.
-    async fn clear_network_lock(&self) -> Result<()> {
-        let path = self.network_lock();
-        let Ok(run) = std::fs::read_to_string(&path) else { return Ok(()) };
-        criu::network::unlock(&run).await?;
+    /// What finishes CRIU's images: with the keeping of them while the service still stands still, if it is to end; else when it runs again.
+    fn finishing<'a>(
+        &'a self,
+        keep: Option<Keep>,
+        complete: impl Future<Output = Result<()>> + Send + 'a,
+        images: &'a Path,
+        pid: i32,
+        state: serde_json::Value,
+    ) -> (Option<BeforeEnd<'a>>, BeforeEnd<'a>) {
+        let Some(keep) = keep else { return (None, Box::pin(complete)) };
+        let before_end = async move {
+            complete.await?;
+            self.hold_connections(images, pid).await?;
+            tokio::task::spawn_blocking(move || keep(state))
+                .await
+                .map_err(|e| Error::Internal(Report::new("keep an image").because(e)))?
+        };
+        (Some(Box::pin(before_end)), Box::pin(std::future::ready(Ok(()))))
+    }
+
+    /// Lets them go, whether a restore has done so already or not.
+    async fn release_connections(&self) -> Result<()> {
+        let path = self.held_connections();
+        let Ok(note) = std::fs::read(&path) else { return Ok(()) };
+        // A note that cannot be read is of another version; its rules end with the host.
+        let hold: Hold = serde_json::from_slice(&note).unwrap_or_default();
+        hold.release().await?;
         crate::durable::remove_file(&path)
     }
 
@@ -308,13 +352,6 @@ pub fn boot_id() -> Result<String> {
     std::fs::read_to_string(path)
         .map(|id| id.trim().to_owned())
         .map_err(|e| Error::Internal(Report::new(format!("read {path}")).because(e)))
-}
-
-/// Keeps an image, off the asynchronous threads.
-async fn kept(keep: Keep, state: serde_json::Value) -> Result<()> {
-    tokio::task::spawn_blocking(move || keep(state))
-        .await
-        .map_err(|e| Error::Internal(Report::new("keep an image").because(e)))?
 }
 
 /// Ends all members of a cgroup, off the asynchronous threads.

@@ -8,6 +8,9 @@ pub const SERVICE_NAME_LEN_MAX: usize = 63;
 /// The most characters an image's id may have.
 pub const IMAGE_ID_LEN_MAX: usize = 128;
 
+/// The most characters a node's name may have.
+pub const NODE_NAME_LEN_MAX: usize = 253;
+
 /// What a service is called: `[a-z0-9][a-z0-9_.-]{0,62}`, fit for a folder, a cgroup and a host label.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceName(String);
@@ -18,6 +21,10 @@ pub struct ServiceName(String);
 /// `_.-+`, not beginning with a dot or dash, so that it can be a folder's name and never an option or a path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ImageId(String);
+
+/// What a node is called: letters, digits and `_.-`, beginning with a letter or digit; at most 253 characters, as a host's name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeName(String);
 
 /// The number of one command that waits for an answer; every answer bears it. Grows, never repeats in one life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,6 +60,14 @@ pub enum InvalidId {
 }
 
 impl ServiceName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl NodeName {
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -106,6 +121,17 @@ impl TryFrom<&str> for ImageId {
     }
 }
 
+impl TryFrom<&str> for NodeName {
+    type Error = InvalidId;
+
+    fn try_from(text: &str) -> Result<Self, InvalidId> {
+        let plain = |c: char| c.is_ascii_alphanumeric();
+        let allowed = "letters, digits, '_', '.' and '-'";
+        check(text, NODE_NAME_LEN_MAX, plain, |c| plain(c) || "_.-".contains(c), allowed)?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
 fn check(
     text: &str,
     len_max: usize,
@@ -155,7 +181,7 @@ macro_rules! text_id {
         }
     )+};
 }
-text_id!(ServiceName, ImageId);
+text_id!(ServiceName, ImageId, NodeName);
 
 impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -186,7 +212,7 @@ impl std::error::Error for InvalidId {}
 
 #[cfg(test)]
 mod tests {
-    use super::{Attempt, Epoch, ImageId, InvalidId, ServiceName};
+    use super::{Attempt, Epoch, ImageId, InvalidId, NodeName, ServiceName};
 
     #[test]
     fn service_names() {
@@ -219,6 +245,16 @@ mod tests {
             assert!(ImageId::try_from(bad).is_err(), "{bad:?}");
         }
         assert!(ImageId::try_from("x".repeat(128)).is_ok());
+    }
+
+    #[test]
+    fn node_names_are_those_of_hosts() {
+        for good in ["alpha", "node-1.example.org", "A_b"] {
+            assert_eq!(NodeName::try_from(good).unwrap().as_str(), good);
+        }
+        for bad in ["", ".a", "-a", "a/b", "a b", &"x".repeat(254)] {
+            assert!(NodeName::try_from(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub struct ImageFacts {
     pub pinned: bool,
     /// Known not to be whole.
     pub damaged: bool,
+    /// Encrypted under a key that is not at hand: not lost, as long as the key may be named again. `incompatible` says it too.
+    pub locked: bool,
     /// Why it may not run here, if it may not.
     pub incompatible: Option<String>,
     /// Bytes it takes.
@@ -61,6 +63,7 @@ pub(crate) fn test_image(n: u64, verdict: ImageVerdict) -> ImageFacts {
         durable: true,
         pinned: false,
         damaged: false,
+        locked: false,
         incompatible: None,
         size: 100,
         parent: None,

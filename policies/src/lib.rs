@@ -26,6 +26,9 @@
 //! 10. After `ShutdownRequested` nothing is commanded but one last checkpoint and its judgement, and the service
 //!     runs on; only being fenced still kills it.
 //! 11. After an answer says `Fenced`, nothing is commanded but `Kill`.
+//! 12. A holder of a lease may act only until the instant it armed its fence for, and past that instant never again
+//!     in its epoch; a standby takes over only with a higher epoch than the one it saw, and never with an older
+//!     image than one acknowledged as replicated ([`lease`]; checked exhaustively in `tests/lease_protocol`).
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -33,11 +36,13 @@ pub mod admission;
 pub mod backoff;
 pub mod cadence;
 mod dice;
+pub mod failover;
 pub mod failure;
 pub mod health;
 pub mod id;
 pub mod image;
 pub mod ladder;
+pub mod lease;
 pub mod reclaim;
 pub mod retention;
 pub mod service;

@@ -1,8 +1,8 @@
 //! Which images may go: a plan, not a deletion.
 //!
 //! Never planned: a pinned image, one in use, the parent of a kept one, the newest durable image of the best verdict
-//! there is, the newest image of all, and one still being written. What is not durable yet is neither counted
-//! nor a reason to delete: it pushes nobody out.
+//! there is, the same of those under a key that is not at hand, the newest image of all, and one still being written.
+//! What is not durable yet is neither counted nor a reason to delete: it pushes nobody out.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -100,11 +100,16 @@ fn protected(images: &[ImageFacts], in_use: &BTreeSet<ImageId>) -> BTreeSet<Imag
             .max_by_key(|i| (i.taken_at, &i.id))
             .map(|i| (i.taken_at, i.id.clone()))
     };
-    let sound = |i: &ImageFacts| i.durable && !i.damaged && i.incompatible.is_none();
-    let best = ImageVerdict::ALL.iter().find_map(|v| newest(&|i| sound(i) && i.verdict == *v));
+    let best = |of: &dyn Fn(&ImageFacts) -> bool| {
+        let good = |i: &ImageFacts| i.durable && !i.damaged && of(i);
+        ImageVerdict::ALL.iter().find_map(|v| newest(&|i| good(i) && i.verdict == *v))
+    };
+    let restorable = best(&|i| i.incompatible.is_none());
+    // A wrong key may be a slip: what it cannot open must still be there when the right one is back.
+    let locked = best(&|i| i.locked);
     let mut protected: BTreeSet<ImageId> = in_use.clone();
     protected.extend(images.iter().filter(|i| i.pinned).map(|i| i.id.clone()));
-    protected.extend(best.map(|(_, id)| id));
+    protected.extend(restorable.into_iter().chain(locked).map(|(_, id)| id));
     protected.extend(newest(&|_| true).map(|(_, id)| id));
     // What is newer than the newest durable one is still on its way to disk; whoever writes it owns it to its end.
     let durable_since = newest(&|i| i.durable).map(|(at, _)| at);
@@ -138,6 +143,16 @@ mod tests {
 
     fn keep(max_checkpoints: usize) -> Settings {
         Settings { max_checkpoints, ..Settings::default() }
+    }
+
+    #[test]
+    fn the_best_image_under_a_missing_key_outlives_those_that_replace_it() {
+        let mut images = good(1, 6);
+        for image in &mut images[..3] {
+            (image.locked, image.incompatible) = (true, Some("another key".to_owned()));
+        }
+        images[2].verdict = Suspect;
+        assert_eq!(planned(&images, &keep(2), 0), ["i1", "i3", "i4", "i5"], "2 is the newest good one");
     }
 
     #[test]

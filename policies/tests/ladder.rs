@@ -23,6 +23,7 @@ fn image(n: u64, verdict: ImageVerdict) -> ImageFacts {
         durable: true,
         pinned: false,
         damaged: false,
+        locked: false,
         incompatible: None,
         size: 1,
         parent: None,

@@ -9,8 +9,8 @@ use std::time::Duration;
 use policies::health::{self, Role};
 use policies::id::{Attempt, ImageId};
 use policies::service::{
-    CheckpointReason, Command, Event, Exit, Failure, FailureKind, ImageFacts, ImageVerdict, Notice, Reaction, RestartPolicy,
-    Service, Settings, StateName,
+    CheckpointReason, Command, Event, Exit, Failure, FailureKind, ImageFacts, ImageVerdict, Notice, Reaction,
+    RestartPolicy, Service, Settings, StateName,
 };
 use policies::time::{Instant, WallTime};
 use policies::{cadence, ladder};
@@ -305,6 +305,7 @@ impl World {
             durable: attempt.0 % 2 == 0,
             pinned: false,
             damaged: false,
+            locked: false,
             incompatible: None,
             size: 1,
             parent: None,

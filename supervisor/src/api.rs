@@ -5,6 +5,7 @@
 //! What each address answers stands in `docs/cli.md`.
 
 mod answer;
+mod carry;
 mod events;
 mod images;
 mod services;
@@ -22,7 +23,9 @@ use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use answer::{ErrorBody, VerifiedImage, Version};
+#[cfg(test)]
+pub(crate) use answer::LeftImage;
+pub(crate) use answer::{ErrorBody, RekeyedImages, VerifiedImage, Version};
 pub(crate) use services::ActionBody;
 
 use crate::control::Control;
@@ -31,11 +34,11 @@ use answer::Failure;
 
 /// The version that stands in every address.
 pub(crate) const API_VERSION: u32 = 1;
-/// No request needs more.
+/// No request needs more, but an archive, which is read as it comes.
 const BODY_MAX: usize = 16 << 10;
 /// How long requests under way may go on once we are to stop.
 const ENDING_MAX: Duration = Duration::from_secs(2);
-/// Images that are exported at the same time; verifying goes one by one.
+/// Images that are exported at the same time; verifying and importing go one by one.
 const EXPORTS_MAX: usize = 2;
 
 /// What every request gets.
@@ -45,6 +48,7 @@ struct Api {
     stop: CancellationToken,
     verifying: Arc<Semaphore>,
     exporting: Arc<Semaphore>,
+    importing: Arc<Semaphore>,
 }
 
 /// The bound socket; its file is removed when it is dropped.
@@ -75,6 +79,7 @@ impl Door {
             stop: stop.clone(),
             verifying: Arc::new(Semaphore::new(1)),
             exporting: Arc::new(Semaphore::new(EXPORTS_MAX)),
+            importing: Arc::new(Semaphore::new(1)),
         };
         let serving =
             axum::serve(listener, router(api)).with_graceful_shutdown(stop.clone().cancelled_owned());
@@ -98,7 +103,9 @@ fn router(api: Api) -> Router {
         .route("/v1/images/{id}/verify", post(images::verify))
         .route("/v1/images/{id}/pin", post(images::pin))
         .route("/v1/images/{id}/unpin", post(images::unpin))
-        .route("/v1/images/{id}/export", get(images::export))
+        .route("/v1/images/{id}/export", get(carry::export))
+        .route("/v1/images/import", post(carry::import))
+        .route("/v1/rekey", post(images::rekey))
         .route("/v1/services/{name}/{action}", post(services::act))
         .fallback(async || Failure::absent("no such address; see docs/cli.md for those there are"))
         .method_not_allowed_fallback(async || Failure::method())

@@ -141,9 +141,9 @@ impl Ground {
     }
 }
 
-/// The store's settings.
-pub(crate) fn store(store: &words::Store, hot_folder: Option<PathBuf>) -> images::Settings {
-    images::Settings {
+/// The store's settings. Reads the keys of its images.
+pub(crate) fn store(store: &words::Store, hot_folder: Option<PathBuf>) -> engine::Result<images::Settings> {
+    Ok(images::Settings {
         path: store.path.clone(),
         hot: hot_folder,
         hot_max_size: store.hot_max_size,
@@ -153,8 +153,22 @@ pub(crate) fn store(store: &words::Store, hot_folder: Option<PathBuf>) -> images
             words::Compression::Lz4 => images::Codec::Lz4,
             words::Compression::None => images::Codec::None,
         },
+        keys: keys(store)?,
         min_free: store.min_free,
         max_total_size: store.max_total_size,
+    })
+}
+
+/// The keys of a store's images.
+pub(crate) fn keys(store: &words::Store) -> engine::Result<images::Keyring> {
+    let old: Vec<_> = store.old_keys.iter().map(key_source).collect();
+    images::Keyring::load(store.encryption.as_ref().map(key_source).as_ref(), &old)
+}
+
+fn key_source(file: &words::KeyFile) -> images::KeySource {
+    match file {
+        words::KeyFile::Key(path) => images::KeySource::File(path.clone()),
+        words::KeyFile::Passphrase(path) => images::KeySource::Passphrase(path.clone()),
     }
 }
 

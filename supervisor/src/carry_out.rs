@@ -24,9 +24,10 @@ use policies::id::{Attempt, ImageId, ServiceName};
 use policies::image::ImageFacts;
 use policies::reclaim::Intent;
 use policies::service::{CheckpointReason, Command, Event, Exit, Failure, FailureKind};
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
+pub(crate) use checkpoint::{image_id, wall_time};
 pub(crate) use freezes::{FreezeMark, Freezes};
 
 use crate::assemble::Parts;
@@ -162,6 +163,16 @@ impl Actor {
         self.effects.spawn(async move { shared.list().await });
     }
 
+    /// The same, for somebody who waits for it.
+    pub(crate) fn list_images_for(&self, listed: oneshot::Sender<()>) {
+        let shared = Arc::clone(&self.shared);
+        self.effects.spawn(async move {
+            shared.list().await;
+            // Whoever asked may have gone.
+            let _ = listed.send(());
+        });
+    }
+
     /// A restore was judged good: what it replaced is not needed any more.
     pub(crate) fn keep_files(&self) {
         let shared = Arc::clone(&self.shared);
@@ -238,10 +249,12 @@ impl Shared {
                 Ok(()) => Event::Killed { attempt },
                 Err(error) => Event::KillFailed { attempt, failure: failure(&error) },
             })),
-            Command::Stop { attempt, suspended_in } => Some(Outcome::Happened(match self.stop(suspended_in, paused).await {
-                Ok(()) => Event::Stopped { attempt },
-                Err(error) => Event::StopFailed { attempt, failure: failure(&error) },
-            })),
+            Command::Stop { attempt, suspended_in } => {
+                Some(Outcome::Happened(match self.stop(suspended_in, paused).await {
+                    Ok(()) => Event::Stopped { attempt },
+                    Err(error) => Event::StopFailed { attempt, failure: failure(&error) },
+                }))
+            }
             Command::JudgeImage { image, verdict } => {
                 let store = self.node.store.clone();
                 let judged = blocking(move || store.set_verdict(&image, verdict)).await;
@@ -391,6 +404,9 @@ impl Judge {
     pub(super) fn facts(&self, records: Vec<ImageRecord>) -> Vec<ImageFacts> {
         let judged = |record: ImageRecord| {
             let mut facts = record.facts;
+            if facts.locked {
+                return facts;
+            }
             facts.incompatible = record.about.and_then(|about| {
                 let other = about.runtime.program != self.program;
                 let why = "it was taken of another command, environment or bundle than is configured now";

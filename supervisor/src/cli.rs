@@ -11,6 +11,8 @@ mod events;
 mod export;
 mod failure;
 mod images;
+mod import;
+mod rekey;
 mod run;
 mod screen;
 mod status;
@@ -38,7 +40,7 @@ Exit codes:
   3  the supervisor cannot be reached
   4  denied, or there is no such service or image
   5  accepted, but not finished in the time given
-  6  something is not in order: doctor found a lack, verify found damage";
+  6  something is not in order: doctor found a lack, verify, export or import found damage";
 
 /// Keeps stateful services alive with their state: checkpoints them with CRIU and restores them after crashes and hangs
 #[derive(Debug, Parser)]
@@ -137,12 +139,17 @@ pub(crate) enum Command {
         id: String,
     },
     /// Write an image into one archive
-    Export {
-        /// The image
-        id: String,
-        /// A file that is not there yet; - is standard output
+    Export(export::Wanted),
+    /// Make an archive an image again; it is pinned
+    Import {
+        /// An archive that `export` or `podman container checkpoint --export` wrote; - is standard input
         file: PathBuf,
+        /// Whose image it is to be; an archive of podman's does not say
+        #[arg(long, value_name = "SERVICE")]
+        service: Option<String>,
     },
+    /// Encrypt the data keys of all images under the present key, so that former keys are not needed any more
+    Rekey,
     /// Stop a service; it stays stopped until it is started
     Stop(Target),
     /// Start a service
@@ -216,7 +223,11 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Some(Command::Verify { id }) => images::verify(&screen, &client(), id).await,
         Some(Command::Pin { id }) => images::mark(&screen, &client(), &id, "pin").await,
         Some(Command::Unpin { id }) => images::mark(&screen, &client(), &id, "unpin").await,
-        Some(Command::Export { id, file }) => export::export(&screen, &client(), &id, &file).await,
+        Some(Command::Rekey) => rekey::rekey(&screen, &client()).await,
+        Some(Command::Export(wanted)) => export::export(&screen, &client(), &wanted).await,
+        Some(Command::Import { file, service }) => {
+            import::import(&screen, &client(), &file, service.as_deref()).await
+        }
         Some(Command::Restore { target, image }) => {
             act::act(&screen, &client(), "restore", &target, image).await
         }

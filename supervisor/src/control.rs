@@ -10,9 +10,13 @@ use engine::images::Store;
 use policies::id::ServiceName;
 use tokio::sync::{RwLock, mpsc, oneshot, watch};
 
+use crate::assemble::Parts;
 use crate::events::Events;
 use crate::service::Message;
 use crate::status::{Action, Answer, NodeStatus, ServiceStatus};
+
+/// How long a service's task may take to look at its images.
+const LISTING_MAX: Duration = Duration::from_secs(10);
 
 /// A handle on the running daemon. Clones are the same.
 #[derive(Debug, Clone)]
@@ -101,12 +105,22 @@ impl Control {
         }))
     }
 
-    /// Tells a service's task that its images were changed by somebody else.
+    /// Tells a service's task that its images were changed by somebody else. What it is asked after this it answers with the new ones in
+    /// mind, unless the store takes very long to list them.
     pub(crate) async fn images_changed(&self, name: &ServiceName) {
-        if let Ok(entry) = self.entry(name.as_str()).await {
-            // A task that is gone has no use for it.
-            let _ = entry.inbox.send(Message::ImagesChanged).await;
-        }
+        let Ok(entry) = self.entry(name.as_str()).await else { return };
+        let (listed, known) = oneshot::channel();
+        // A task that is gone has no use for it.
+        let _ = entry.inbox.send(Message::ImagesChanged(listed)).await;
+        let _ = tokio::time::timeout(LISTING_MAX, known).await;
+    }
+
+    /// What a service is made of, as it is configured now.
+    pub(crate) async fn parts(&self, name: &ServiceName) -> Result<Arc<Parts>, Unknown> {
+        let (reply, parts) = oneshot::channel();
+        // A task that ends meanwhile is one that is not there.
+        let _ = self.entry(name.as_str()).await?.inbox.send(Message::Parts(reply)).await;
+        parts.await.map_err(|_| Unknown(name.to_string()))
     }
 
     /// The store of images.

@@ -77,7 +77,7 @@ impl Events {
         let service = record.service.as_deref().unwrap_or("-");
         match record.kind.as_str() {
             "noticed" | "gave-up" | "rung-failed" | "checkpoint-failed" | "degraded" | "kill-failed"
-            | "start-failed" => {
+            | "start-failed" | "images-locked" => {
                 tracing::warn!(service, kind = record.kind, "{}", record.text);
             }
             _ => tracing::info!(service, kind = record.kind, "{}", record.text),

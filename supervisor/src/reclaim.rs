@@ -68,7 +68,9 @@ async fn suspended_in(node: &Node, name: &ServiceName, record: &Record) -> engin
         return Ok(None);
     };
     let (store, name) = (node.store.clone(), name.clone());
-    let there = blocking(move || Ok(store.list(&name)?.iter().any(|record| record.facts.id == image).then_some(image)));
+    let there = blocking(move || {
+        Ok(store.list(&name)?.iter().any(|record| record.facts.id == image).then_some(image))
+    });
     there.await
 }
 

@@ -41,8 +41,10 @@ pub(crate) enum Message {
         /// Where the answer goes.
         reply: oneshot::Sender<Answer>,
     },
-    /// The store's images of this service are others now.
-    ImagesChanged,
+    /// The store's images of this service are others now; the answer comes when what they are is in the inbox.
+    ImagesChanged(oneshot::Sender<()>),
+    /// Somebody has to know what it is made of.
+    Parts(oneshot::Sender<Arc<Parts>>),
     /// The configuration was loaded anew.
     Reload(Arc<Parts>),
     /// It must be started again for its new configuration; then it goes on.
@@ -198,7 +200,11 @@ impl Task {
             Message::Event(event) => self.happen(event),
             Message::Effect(outcome) => self.effect_ended(*outcome),
             Message::Request { action, reply } => self.request(action, reply),
-            Message::ImagesChanged => self.actor.list_images(),
+            Message::ImagesChanged(listed) => self.actor.list_images_for(listed),
+            Message::Parts(reply) => {
+                // Whoever asked may have gone.
+                let _ = reply.send(Arc::clone(&self.parts));
+            }
             Message::Reload(parts) => self.reload(&parts),
             Message::Restart(parts) => self.restart(parts),
             Message::WaitingFor(names) => {

@@ -143,6 +143,9 @@ pub(crate) struct ImageStatus {
     pub(crate) damaged: Option<String>,
     /// Why it does not suit this host.
     pub(crate) incompatible: Option<String>,
+    /// The id of the key that it is encrypted under on disk, if it is.
+    #[serde(default)]
+    pub(crate) key: Option<String>,
     /// Bytes of its files.
     pub(crate) size_bytes: u64,
     /// Bytes on disk.

@@ -31,7 +31,8 @@ pub(crate) fn make_root(root: &Path, program: &Path) -> PathBuf {
     inside
 }
 
-fn write_config(folder: &Path, argv: &[String]) {
+/// Writes the config for a root that is there, or will be.
+pub(crate) fn write_config(folder: &Path, argv: &[String]) {
     let made = Command::new("runc").arg("spec").current_dir(folder).output().expect("runc can be run");
     assert!(made.status.success(), "runc spec: {}", String::from_utf8_lossy(&made.stderr));
     let path = folder.join("config.json");
@@ -44,6 +45,16 @@ fn write_config(folder: &Path, argv: &[String]) {
     namespaces.retain(|namespace| namespace["type"] != "network");
     let text = serde_json::to_vec_pretty(&config).expect("JSON can be written");
     fs::write(path, text).expect("the bundle's config is written");
+}
+
+/// Mounts a folder of the host into a bundle, `ro` or `rw`.
+pub(crate) fn bind(folder: &Path, from: &Path, to: &str, mode: &str) {
+    let path = folder.join("config.json");
+    let text = fs::read(&path).expect("a bundle has one");
+    let mut config: Value = serde_json::from_slice(&text).expect("it is JSON");
+    let mount = json!({ "destination": to, "type": "bind", "source": from, "options": ["rbind", mode] });
+    config["mounts"].as_array_mut().expect("a bundle has mounts").push(mount);
+    fs::write(&path, config.to_string()).expect("written");
 }
 
 /// What `ldd` says that the program loads.

@@ -4,6 +4,7 @@
 
 mod container;
 mod daemon;
+mod elsewhere;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use serde_json::Value;
 
 pub use container::{Container, PORT};
 pub use daemon::Daemon;
+pub use elsewhere::Elsewhere;
 
 use crate::bad_days::program;
 use crate::bundle;
@@ -164,31 +166,53 @@ impl Containers {
         let _ = self.cli(&[&["rm", "--force", "--volumes"], now, &[name]].concat());
     }
 
-    /// Once in a run of all tests, which are processes of their own: the first one does it, the others wait.
     fn import_once(&self) {
-        let beside = self.place.with_extension("image-lock");
+        let entry = Path::new("/bin").join(self.host.counter.file_name().expect("a program has a name"));
+        let entry = format!("ENTRYPOINT [\"{}\"]", entry.display());
+        self.bring_image(IMAGE, &["--change", &entry], None, |root| {
+            bundle::make_root(root, &self.host.memhog);
+            bundle::make_root(root, &program("sequence"));
+            bundle::make_root(root, &self.host.counter);
+        });
+    }
+
+    /// An image of what `fill` makes and of the folders of a tree beside it.
+    ///
+    /// Once in a run of all tests, which are processes of their own: the first one does it, the others wait.
+    pub(crate) fn bring_image(
+        &self,
+        name: &str,
+        options: &[&str],
+        tree: Option<&Path>,
+        fill: impl FnOnce(&Path),
+    ) {
+        let beside = self.place.with_extension(format!("{}-lock", name.replace('/', "-")));
         let lock = File::create(&beside).unwrap_or_else(|e| panic!("make {}: {e}", beside.display()));
         let _lock = Flock::lock(lock, FlockArg::LockExclusive).expect("a file can be locked");
-        if !self.cli(&["image", "inspect", IMAGE]).status.success() {
-            self.import();
+        if !self.cli(&["image", "inspect", name]).status.success() {
+            let root = tempfile::tempdir().expect("a folder for an image");
+            fill(root.path());
+            self.import(name, options, root.path(), tree);
         }
     }
 
-    fn import(&self) {
-        let root = tempfile::tempdir().expect("a folder for an image");
-        bundle::make_root(root.path(), &self.host.memhog);
-        bundle::make_root(root.path(), &program("sequence"));
-        let counter = bundle::make_root(root.path(), &self.host.counter);
-        let entry = format!("ENTRYPOINT [\"{}\"]", counter.display());
+    fn import(&self, name: &str, options: &[&str], root: &Path, tree: Option<&Path>) {
         let mut tar = Command::new("tar");
-        tar.arg("-C").arg(root.path()).args(["-c", "."]).stdout(Stdio::piped());
-        let mut tar = tar.spawn().expect("tar can be run");
+        tar.arg("-c");
+        for folder in tree.into_iter().chain([root]) {
+            tar.arg("-C").arg(folder);
+            let names = std::fs::read_dir(folder).expect("a folder of an image").flatten();
+            let names = names.map(|entry| entry.file_name());
+            // Twice in one archive is once too often.
+            tar.args(names.filter(|name| folder == root || !root.join(name).exists()));
+        }
+        let mut tar = tar.stdout(Stdio::piped()).spawn().expect("tar can be run");
         let stream = tar.stdout.take().expect("its output is a pipe");
-        let output = self.command().args(["import", "--change", &entry, "-", IMAGE]).stdin(stream).output();
+        let output = self.command().arg("import").args(options).args(["-", name]).stdin(stream).output();
         let output = output.expect("the engine can be run");
-        assert!(tar.wait().is_ok_and(|status| status.success()), "tar of {}", root.path().display());
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{:?} import: {errors}", self.engine);
+        assert!(tar.wait().is_ok_and(|status| status.success()), "tar of {}", root.display());
     }
 }
 

@@ -89,10 +89,17 @@ fn built(name: &str) -> PathBuf {
 }
 
 fn criu() -> Option<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = set("SUPERVISOR_CACHE_DIR").unwrap_or_else(|| "/var/cache/supervisor-dev".into());
-    let brought = cache.join("bin/criu");
+    let brought = cache_folder().join("bin/criu");
     set("SUPERVISOR_CRIU").or(brought.is_file().then_some(brought)).or_else(|| in_path("criu"))
+}
+
+/// Where set-up keeps what it brought.
+pub(crate) fn cache_folder() -> PathBuf {
+    set("SUPERVISOR_CACHE_DIR").unwrap_or_else(|| "/var/cache/supervisor-dev".into())
+}
+
+fn set(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 fn in_path(name: &str) -> Option<PathBuf> {

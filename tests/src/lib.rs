@@ -10,6 +10,7 @@
 //!   Containers    docker or podman of our own, apart from the host's; a Container is removed when dropped
 //!     Network     the network namespace that they are in; a node or a client can be put there too
 //!   Segment       hosts of their own on one Ethernet: network namespaces at a bridge; removed when dropped
+//!   matrix        what can be checkpointed in which runtime: rows as data, cells for real, and the document of them
 //! ```
 //!
 //! It refuses to know anything of the supervisor's inside but its outside formats (command line, journal,
@@ -21,6 +22,7 @@ mod containers;
 mod counter;
 mod event;
 mod host;
+pub mod matrix;
 mod network;
 mod node;
 mod port;
@@ -28,8 +30,9 @@ mod segment;
 mod settings;
 mod traces;
 mod wait;
+pub mod workload;
 
-pub use containers::{Container, Containers, Daemon, Engine, IMAGE, PORT};
+pub use containers::{Container, Containers, Daemon, Elsewhere, Engine, IMAGE, PORT};
 pub use counter::Counter;
 pub use event::{Event, Mark};
 pub use host::Host;

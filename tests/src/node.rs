@@ -142,6 +142,17 @@ impl Node {
         counter
     }
 
+    /// A further service of any kind, whose port is looked at; what runs it is the caller's to [`Self::set`], and to wait for.
+    pub fn add_service(&mut self, service: &str) -> SocketAddr {
+        let port = Port::take();
+        let address = SocketAddr::from(([127, 0, 0, 1], port.number()));
+        self.settings.add_service(service, port.number());
+        self.unset(service, "probe.health.http");
+        self.set(service, "probe.health.tcp.address", &text(&address.to_string()));
+        self.ports.push(port);
+        address
+    }
+
     /// From now on the supervisor is started, and asked, inside a network namespace.
     pub fn move_to(&mut self, network: &'static Network) {
         self.network = Some(network);

@@ -67,6 +67,11 @@ impl Settings {
         self.set(&table, "probe.health.http.url", &text(&format!("http://127.0.0.1:{port}/health")));
     }
 
+    /// The services' names.
+    pub(crate) fn services(&self) -> impl Iterator<Item = &str> {
+        self.tables.keys().filter_map(|table| table.strip_prefix("service."))
+    }
+
     /// Takes a whole table away.
     pub(crate) fn remove(&mut self, table: &str) {
         self.tables.remove(table);

@@ -1,7 +1,7 @@
 //! An image of a host that this one does not fit is passed over, with the reason; the next older one is used.
 
 use engine::compat::Host;
-use engine::images::{Codec, Settings, StageNeeds, Store};
+use engine::images::{Codec, Keyring, Settings, StageNeeds, Store};
 use policies::id::ImageId;
 use policies::image::ImageVerdict;
 use policies::time::WallTime;
@@ -49,6 +49,7 @@ fn add_foreign(node: &Site, own: &str, change: impl FnOnce(&mut Host)) -> String
         hot_max_size: None,
         keep_hot: 1,
         codec: Codec::Zstd,
+        keys: Keyring::none(),
         min_free: 0,
         max_total_size: None,
     };

@@ -67,9 +67,14 @@ impl Cache {
         Ok(target)
     }
 
+    /// Where [`Self::keep`] puts a folder of that name.
+    pub(crate) fn unpacked(&self, name: &str) -> PathBuf {
+        self.root.join("unpacked").join(name)
+    }
+
     /// Moves a finished folder to `unpacked/name`, in place of a former one.
     pub(crate) fn keep(&self, folder: &Path, name: &str) -> Result<PathBuf> {
-        let target = self.root.join("unpacked").join(name);
+        let target = self.unpacked(name);
         if target.exists() {
             remove_all(&target)?;
         }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::command;
+use crate::{command, matrix};
 
 /// Format, lints' suggestions, generated documents. Works on uncommitted changes too: it is asked for.
 pub(crate) fn run() -> Result<()> {
@@ -15,5 +15,6 @@ pub(crate) fn run() -> Result<()> {
         "--allow-staged",
     ]))?;
     command::run(command::cargo().args(["fmt", "--all"]))?;
-    command::run(command::cargo().args(["test", "--quiet", "--package", "config"]).env("UPDATE_DOCS", "1"))
+    command::run(command::cargo().args(["test", "--quiet", "--package", "config"]).env("UPDATE_DOCS", "1"))?;
+    command::run(&mut matrix::document())
 }

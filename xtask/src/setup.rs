@@ -7,12 +7,14 @@
 mod apt;
 mod criu;
 mod docker;
+mod etcd;
 mod host;
 mod launcher;
 mod netfilter;
 mod podman;
 mod redis;
 mod runc;
+mod services;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -71,8 +73,10 @@ pub(crate) fn set_up() -> Result<Environment> {
     runc::bring().context("set-up of runc")?;
     netfilter::bring().context("set-up of nft and iptables")?;
     redis::bring(&cache).context("set-up of redis-server")?;
+    etcd::bring(&cache).context("set-up of etcd")?;
     docker::bring(&cache).context("set-up of docker")?;
     podman::bring(&cache).context("set-up of podman")?;
+    services::bring(&cache).context("set-up of the matrix's services")?;
     Ok(Environment { criu: Some(criu), path: path_with(&cache.bin())? })
 }
 

@@ -15,6 +15,11 @@ const WORKSPACE: [&str; 4] = ["--workspace", "--locked", "--features", "supervis
 
 /// Runs them; `arguments` go to the test runner.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    run_with(arguments, &[])
+}
+
+/// The same with further variables in the tests' environment.
+pub(crate) fn run_with(arguments: &[String], variables: &[(&str, &Path)]) -> Result<()> {
     let environment = environment()?;
     command::run(environment.apply(command::cargo().arg("build").args(WORKSPACE)))?;
     let binaries = target_folder()?.join("debug");
@@ -33,7 +38,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let containers = containers(&environment);
     // One failure says less than all of them.
     let mut tests = runner(nextest);
-    tests.arg("--no-fail-fast").args(WORKSPACE).args(arguments);
+    tests.arg("--no-fail-fast").args(WORKSPACE).args(arguments).envs(variables.iter().copied());
     if let Some(containers) = &containers {
         containers.apply(&mut tests);
     }

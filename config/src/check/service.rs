@@ -1,11 +1,9 @@
 //! Rules within one service.
 
-use std::time::Duration;
-
-use policies::ladder::{OnExhausted, Rung};
+use policies::ladder::Rung;
 use policies::service::RestartPolicy;
 
-use super::Rules;
+use super::{Rules, human};
 use crate::keys::Words;
 use crate::raw::Raw;
 use crate::settings::{Runtime, Service};
@@ -106,13 +104,6 @@ fn ladder(service: &Service, rules: &mut Rules<'_>, at: &dyn Fn(&str) -> String)
         if rungs[..position].contains(rung) {
             let message = format!("`{}` is in the ladder already", rung.word());
             rules.error(&place, &[], message, "each rung is climbed once per fault: leave one of them out");
-        } else if *rung == Rung::FailOver && rules.places.written(&ladder).is_some() {
-            rules.warning(
-                &place,
-                &[],
-                "`fail-over` is passed over: this version has no standby",
-                "leave it out",
-            );
         }
     }
     if rules.places.written(&ladder).is_none() {
@@ -127,7 +118,7 @@ fn ladder(service: &Service, rules: &mut Rules<'_>, at: &dyn Fn(&str) -> String)
             hint,
         );
     }
-    if !rungs.iter().any(|rung| *rung != Rung::FailOver) {
+    if service.failover.is_none() && !rungs.iter().any(|rung| *rung != Rung::FailOver) {
         rules.error(
             &ladder,
             &[],
@@ -148,10 +139,6 @@ fn ladder(service: &Service, rules: &mut Rules<'_>, at: &dyn Fn(&str) -> String)
 
 fn exhaustion(service: &Service, rules: &mut Rules<'_>, at: &dyn Fn(&str) -> String) {
     let settings = &service.policy.ladder;
-    if settings.on_exhausted == OnExhausted::FailOver {
-        let message = "`on_exhausted = \"fail-over\"` is not supported by this version";
-        rules.error(&at("restart/on_exhausted"), &[], message, "write `on_exhausted = \"stop\"`");
-    }
     let about = ["window", "max_attempts", "backoff_initial", "backoff_max", "backoff_factor"];
     let about: Vec<_> = about.iter().map(|key| at(&format!("restart/{key}"))).collect();
     let about: Vec<_> = about.iter().map(String::as_str).collect();
@@ -183,8 +170,4 @@ fn pauses_exceed_window(service: &Service) -> bool {
         pause = (pause * backoff.factor).min(backoff.max.as_secs_f64());
     }
     false
-}
-
-fn human(duration: Duration) -> String {
-    humantime::format_duration(duration).to_string()
 }

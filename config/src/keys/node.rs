@@ -1,5 +1,6 @@
 //! The file's top level, `[node]`, `[store]`, `[api]`.
 
+use super::cluster::CLUSTER;
 use super::service::SERVICE;
 use super::{Key, Kind, Section, words};
 use crate::settings::{Compression, Hot};
@@ -12,7 +13,7 @@ pub(crate) static ROOT: Section = Section {
         Key::table("store", &STORE),
         Key::table("api", &API),
         Key { kind: Kind::Tables("service", &SERVICE), ..Key::table("service", &SERVICE) },
-        Key::unsupported("cluster", "leave `[cluster]` out: each node keeps its own services"),
+        Key::table("cluster", &CLUSTER),
         Key::unsupported("hooks", "leave `[hooks]` out, and follow `supervisor events --follow` instead"),
     ],
 };
@@ -90,7 +91,32 @@ static STORE: Section = Section {
             "Memory that hot images may take together; an image that does not fit stays on disk only.",
         ),
         Key::unsupported("replica", "leave `[[store.replica]]` out: images stay on this host"),
-        Key::unsupported("encryption_key_file", "leave it out, and put the store on an encrypted disk"),
+        Key::optional(
+            "encryption_key_file",
+            Kind::Path,
+            "images are not encrypted",
+            "\"/etc/supervisor/images.key\"",
+            "Encrypt durable images under the key in this file: 32 random bytes, mode 0600. Needs `hot = \"memory\"`.",
+        ),
+        Key::optional(
+            "encryption_passphrase_file",
+            Kind::Path,
+            "no passphrase",
+            "\"/etc/supervisor/images.passphrase\"",
+            "The same with a passphrase of at least 12 bytes (Argon2id) instead of a key file.",
+        ),
+        Key::default(
+            "encryption_old_key_files",
+            Kind::List(&Kind::Path),
+            "[]",
+            "Former key files, until `supervisor rekey` has wrapped every image under the present one.",
+        ),
+        Key::default(
+            "encryption_old_passphrase_files",
+            Kind::List(&Kind::Path),
+            "[]",
+            "The same for former passphrases.",
+        ),
     ],
 };
 

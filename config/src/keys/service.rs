@@ -2,6 +2,7 @@
 
 use super::checkpoint::CHECKPOINT;
 use super::container::{DOCKER, PODMAN};
+use super::failover::FAILOVER;
 use super::probe::PROBE;
 use super::restart::RESTART;
 use super::{Key, Kind, Section, words};
@@ -60,7 +61,7 @@ pub(super) static SERVICE: Section = Section {
         Key::table("checkpoint", &CHECKPOINT),
         Key { kind: Kind::Tables("probe", &PROBE), ..Key::table("probe", &PROBE) },
         Key::table("restart", &RESTART),
-        Key::unsupported("failover", "leave it out: services are recovered on this host"),
+        Key::table("failover", &FAILOVER),
     ],
 };
 

@@ -12,6 +12,12 @@ fn around(title: &str) -> &'static str {
         "node" => "[node]\n{}\n",
         "store" => "[store]\n{}\n",
         "api" => "[api]\n{}\n",
+        "cluster" => "[cluster]\n{}\n",
+        "cluster.tls" => "[cluster.tls]\n{}\n",
+        "service.NAME.failover" => {
+            "[cluster]\nlease = 'etcd'\nendpoints = ['http://a:1']\n\
+             [service.db]\nrunc.bundle = '/b'\n[service.db.failover]\n{}\n"
+        }
         "service.NAME" => "[service.db]\n{}\n[service.other]\nrunc.bundle = '/b'\n",
         "service.NAME.process" => "[service.db.process]\n{}\n",
         "service.NAME.runc" => "[service.db.runc]\n{}\n",
@@ -37,6 +43,12 @@ fn around(title: &str) -> &'static str {
 /// What else the table needs to be right.
 fn companions(title: &str, key: &str) -> &'static str {
     match (title, key) {
+        ("cluster", "lease") => "endpoints = ['http://a:1']\nbucket = 'file:///b'\n",
+        ("cluster.tls", "cert") => "key = '/k'\n",
+        ("cluster.tls", "key") => "cert = '/c'\n",
+        ("service.NAME.failover", "standby") => "",
+        ("service.NAME.failover", "device") => "standby = ['b']\naddress = '10.0.0.1/24'\n",
+        ("service.NAME.failover", _) => "standby = ['b']\n",
         ("service.NAME", _) => "runc.bundle = '/b'\n",
         ("service.NAME.process", "command") | ("service.NAME.runc", "bundle") => "",
         ("service.NAME.process", _) => "command = ['db']\n",

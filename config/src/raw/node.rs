@@ -1,7 +1,7 @@
 //! `[node]`, `[store]`, `[api]`.
 
 use crate::read::Table;
-use crate::settings::{Api, Compression, Hot, Node, Store};
+use crate::settings::{Api, Compression, Hot, KeyFile, Node, Store};
 use crate::values::{choice, name, path, size};
 
 pub(super) fn node(table: Table<'_>) -> Node {
@@ -15,6 +15,8 @@ pub(super) fn node(table: Table<'_>) -> Node {
 }
 
 pub(super) fn store(table: Table<'_>, node: &Node) -> Store {
+    let key = table.get("encryption_key_file", path).map(KeyFile::Key);
+    let passphrase = table.get("encryption_passphrase_file", path).map(KeyFile::Passphrase);
     let store = Store {
         path: table.get("path", path).unwrap_or_else(|| node.state_dir.join("images")),
         compression: table.get("compression", choice).unwrap_or(Compression::Zstd),
@@ -22,9 +24,18 @@ pub(super) fn store(table: Table<'_>, node: &Node) -> Store {
         max_total_size: table.get("max_total_size", size),
         hot: table.get("hot", choice).unwrap_or(Hot::Memory),
         hot_max_size: table.get("hot_max_size", size),
+        // That both are written is a mistake of its own.
+        encryption: key.or(passphrase),
+        old_keys: old_keys(&table),
     };
     table.done();
     store
+}
+
+fn old_keys(table: &Table<'_>) -> Vec<KeyFile> {
+    let paths = |name| table.get(name, |cell| cell.list(path)).unwrap_or_default();
+    let keys = paths("encryption_old_key_files").into_iter().map(KeyFile::Key);
+    keys.chain(paths("encryption_old_passphrase_files").into_iter().map(KeyFile::Passphrase)).collect()
 }
 
 pub(super) fn api(table: Table<'_>, node: &Node) -> Api {

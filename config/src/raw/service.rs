@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use policies::service::Settings;
 
-use super::{checkpoint, container, probe, restart};
+use super::{checkpoint, cluster, container, probe, restart};
 use crate::read::{Cell, Table};
 use crate::settings::{Isolation, Node, Output, Process, Runc, Runtime, Service};
 use crate::values::{choice, command, duration, path, service_name, signal, small, text, user};
@@ -18,6 +18,8 @@ pub(super) fn service(table: Table<'_>, name: &str, node: &Node) -> Service {
     let plan = checkpoint::checkpoint(table.table("checkpoint"));
     let recovery = restart::restart(table.table("restart"));
     let probes: Vec<_> = table.named_tables("probe").into_iter().map(probe::probe).collect();
+    // A table that is not there is no standby, not one whose `standby` is missing.
+    let failover = table.table_if_written("failover").map(cluster::failover);
     let policy = Settings {
         backoff: recovery.backoff,
         cadence: plan.cadence,
@@ -38,6 +40,7 @@ pub(super) fn service(table: Table<'_>, name: &str, node: &Node) -> Service {
         checkpoint: plan.plan,
         stop_signal: table.get("stop_signal", signal).unwrap_or_default(),
         depends_on: table.get("depends_on", |cell| cell.list(service_name)).unwrap_or_default(),
+        failover,
     };
     table.done();
     service

@@ -110,6 +110,12 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// Reads one of its tables, if it is there.
+    pub(crate) fn table_if_written(&self, name: &'static str) -> Option<Table<'a>> {
+        self.ask(name);
+        self.has(name).then(|| self.table(name))
+    }
+
     /// Reads one of its tables of tables.
     pub(crate) fn named_tables(&self, name: &'static str) -> Vec<Named<'a>> {
         let key = self.ask(name);

@@ -144,19 +144,14 @@ pub(super) mod host_path {
 }
 
 /// Bytes that are mostly not text.
-pub(super) mod hex {
+pub(crate) mod hex {
     use super::{Deserialize, Deserializer, Serializer, digits, value};
 
-    pub(in crate::capture) fn serialize<S: Serializer>(
-        bytes: &[u8],
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&bytes.iter().flat_map(|b| digits(*b)).collect::<String>())
     }
 
-    pub(in crate::capture) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<u8>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
         let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
         let pairs = text.as_bytes().chunks(2).map(|pair| match pair {
             [high, low] => value(*high, *low),

@@ -4,7 +4,7 @@
 //! write or compare holes: a terabyte of them costs nothing.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -13,13 +13,15 @@ use rustix::io::Errno;
 
 use super::index::{Checksum, Extent};
 use crate::durable::{copy_range, failed};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Blocks are shared only if they begin at a multiple of this.
 const BLOCK: u64 = 4096;
 /// Smaller contents are packed closely: sharing them would gain nothing.
 const ALIGNED_FROM: u64 = 64 * 1024;
 const BUFFER: usize = 1024 * 1024;
+/// How much of a stream is looked at for zeros at once.
+const STREAMED: u64 = 64 * 1024;
 
 /// A pack being written.
 #[derive(Debug)]
@@ -53,6 +55,38 @@ impl Pack {
             extents.push(Extent { at, ..*range });
         }
         Ok((extents, copied))
+    }
+
+    /// Appends a stream of `length` bytes. Long runs of zeros become holes. What `from` fails with is `cannot_read`'s to say.
+    pub(super) fn append_stream(
+        &mut self,
+        from: &mut dyn Read,
+        length: u64,
+        cannot_read: &dyn Fn(io::Error) -> Error,
+    ) -> Result<(Vec<Extent>, Checksum)> {
+        if length >= ALIGNED_FROM {
+            self.end = self.end.next_multiple_of(BLOCK);
+        }
+        let mut hasher = blake3::Hasher::new();
+        let mut extents: Vec<Extent> = Vec::new();
+        let mut buffer = vec![0; usize::try_from(length.min(STREAMED)).expect("at most the buffer")];
+        let mut start = 0;
+        while start < length {
+            let wanted = usize::try_from((length - start).min(STREAMED)).expect("at most the buffer");
+            let piece = &mut buffer[..wanted];
+            from.read_exact(piece).map_err(cannot_read)?;
+            if wanted as u64 != STREAMED || piece.iter().any(|byte| *byte != 0) {
+                hasher.update(piece);
+                self.file.write_all_at(piece, self.end).map_err(|e| failed("write", &self.path, e))?;
+                match extents.last_mut().filter(|last| last.start + last.length == start) {
+                    Some(last) => last.length += wanted as u64,
+                    None => extents.push(Extent { start, length: wanted as u64, at: self.end }),
+                }
+                self.end += wanted as u64;
+            }
+            start += wanted as u64;
+        }
+        Ok((extents, Checksum(*hasher.finalize().as_bytes())))
     }
 
     /// Gives it its length; returns it.

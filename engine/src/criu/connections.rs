@@ -2,13 +2,11 @@
 //!
 //! What `criu dump --tcp-close` makes can only be restored with that option, and docker passes none. Afterwards each
 //! connected socket of the image is a closed one: the service sees its peers hang up, and its listeners are as they were.
-//! CRIU's files are a magic, then protocol-buffer messages, each with its length before it; only the fields concerned
-//! are touched, and what this does not understand is refused.
 
 use std::path::Path;
 
-use crate::durable;
-use crate::error::{Error, Report, Result};
+use super::entries::{Field, Value, edit, fields, message, number};
+use crate::error::Result;
 
 /// `tcp_close` in CRIU's `inventory_entry`.
 const TCP_CLOSE: u64 = 10;
@@ -24,16 +22,14 @@ const TCP: u64 = 6;
 const CLOSED: u64 = 7;
 const LISTENING: u64 = 10;
 
-/// Of the files that say so, those with two magics.
-const COMMON_MAGIC: u32 = 0x5456_4319;
-
 /// Closes all TCP connections in a folder of CRIU's images.
 pub fn close_connections(images: &Path) -> Result<()> {
-    edit(&images.join("inventory.img"), |inventory| {
+    const WHAT: &str = "close the connections";
+    edit(&images.join("inventory.img"), WHAT, |inventory| {
         let fields = fields(inventory)?;
         Some(message(fields.into_iter().filter(|field| field.number != TCP_CLOSE)))
     })?;
-    edit(&images.join("files.img"), |file| {
+    edit(&images.join("files.img"), WHAT, |file| {
         let fields = fields(file)?.into_iter().map(|field| match &field.value {
             Value::Bytes(socket) if field.number == INET_SOCKET => {
                 Some(Field { number: INET_SOCKET, value: Value::Bytes(closed(socket)?) })
@@ -47,13 +43,8 @@ pub fn close_connections(images: &Path) -> Result<()> {
 /// The socket as it is when its peer is gone; one that is not connected stays as it is.
 fn closed(socket: &[u8]) -> Option<Vec<u8>> {
     let fields = fields(socket)?;
-    let number = |wanted| {
-        fields.iter().find_map(|field| match field.value {
-            Value::Number(number) if field.number == wanted => Some(number),
-            _ => None,
-        })
-    };
-    if number(PROTOCOL) != Some(TCP) || matches!(number(STATE), Some(CLOSED | LISTENING) | None) {
+    let state = number(&fields, STATE);
+    if number(&fields, PROTOCOL) != Some(TCP) || matches!(state, Some(CLOSED | LISTENING) | None) {
         return Some(socket.to_vec());
     }
     let changed = fields.into_iter().map(|field| match field.number {
@@ -65,102 +56,11 @@ fn closed(socket: &[u8]) -> Option<Vec<u8>> {
     Some(message(changed))
 }
 
-/// Replaces each message of a file.
-fn edit(path: &Path, change: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Result<()> {
-    let bytes = std::fs::read(path)
-        .map_err(|e| Error::Unavailable(Report::new(format!("read {}", path.display())).because(e)))?;
-    let edited = edited(&bytes, change).ok_or_else(|| {
-        Error::Refused(Report::new(format!(
-            "close the connections in {}: it is not as CRIU 4 writes it",
-            path.display()
-        )))
-    })?;
-    if edited == bytes {
-        return Ok(());
-    }
-    durable::atomic_write_volatile(path, &edited, 0o600)
-}
-
-fn edited(bytes: &[u8], change: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
-    let first = u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?);
-    let (magic, mut rest) = bytes.split_at_checked(if first == COMMON_MAGIC { 8 } else { 4 })?;
-    let mut out = magic.to_vec();
-    while !rest.is_empty() {
-        let (length, behind) = rest.split_first_chunk::<4>()?;
-        let (entry, behind) = behind.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-        let entry = change(entry)?;
-        out.extend_from_slice(&u32::try_from(entry.len()).ok()?.to_le_bytes());
-        out.extend_from_slice(&entry);
-        rest = behind;
-    }
-    Some(out)
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Field {
-    number: u64,
-    value: Value,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Value {
-    Number(u64),
-    Bytes(Vec<u8>),
-    Fixed32([u8; 4]),
-    Fixed64([u8; 8]),
-}
-
-fn fields(mut bytes: &[u8]) -> Option<Vec<Field>> {
-    let mut found = Vec::new();
-    while !bytes.is_empty() {
-        let key = prost::encoding::decode_varint(&mut bytes).ok()?;
-        let value = match key & 7 {
-            0 => Value::Number(prost::encoding::decode_varint(&mut bytes).ok()?),
-            1 => Value::Fixed64(take(&mut bytes, 8)?.try_into().ok()?),
-            2 => {
-                let length = prost::encoding::decode_varint(&mut bytes).ok()?;
-                Value::Bytes(take(&mut bytes, usize::try_from(length).ok()?)?.to_vec())
-            }
-            5 => Value::Fixed32(take(&mut bytes, 4)?.try_into().ok()?),
-            _ => return None,
-        };
-        found.push(Field { number: key >> 3, value });
-    }
-    Some(found)
-}
-
-fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
-    let (taken, rest) = bytes.split_at_checked(length)?;
-    *bytes = rest;
-    Some(taken)
-}
-
-fn message(fields: impl IntoIterator<Item = Field>) -> Vec<u8> {
-    let mut out = Vec::new();
-    for Field { number, value } in fields {
-        let kind = match value {
-            Value::Number(_) => 0,
-            Value::Fixed64(_) => 1,
-            Value::Bytes(_) => 2,
-            Value::Fixed32(_) => 5,
-        };
-        prost::encoding::encode_varint(number << 3 | kind, &mut out);
-        match value {
-            Value::Number(number) => prost::encoding::encode_varint(number, &mut out),
-            Value::Fixed64(bytes) => out.extend_from_slice(&bytes),
-            Value::Fixed32(bytes) => out.extend_from_slice(&bytes),
-            Value::Bytes(bytes) => {
-                prost::encoding::encode_varint(bytes.len() as u64, &mut out);
-                out.extend_from_slice(&bytes);
-            }
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::entries::COMMON_MAGIC;
     use super::*;
+    use crate::durable;
 
     fn socket(protocol: u64, state: u64) -> Vec<u8> {
         let number = |number, value| Field { number, value: Value::Number(value) };

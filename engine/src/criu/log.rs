@@ -22,7 +22,8 @@ pub fn telling_lines(path: &Path) -> Vec<String> {
 /// A thing that CRIU cannot do with this service, however often it is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
-    words: &'static str,
+    /// In a line of CRIU's log.
+    pub words: &'static str,
     /// What it is about the service.
     pub reason: &'static str,
     /// What can be done about it.
@@ -30,7 +31,7 @@ pub struct Refusal {
 }
 
 /// In CRIU's own words, as seen with CRIU 4.
-const REFUSALS: &[Refusal] = &[
+pub const REFUSALS: &[Refusal] = &[
     refusal("anon_inode:[io_uring]", "it uses io_uring", "switch io_uring off in the service"),
     refusal("io_uring", "it uses io_uring", "switch io_uring off in the service"),
     refusal(
@@ -90,6 +91,16 @@ const REFUSALS: &[Refusal] = &[
         "Can't dump file",
         "it holds a kind of descriptor that CRIU does not know",
         "the line from CRIU's log names the descriptor; close it or switch the feature off",
+    ),
+    refusal(
+        "fsnotify: \tCan't dump that handle",
+        "it watches a file or folder (inotify) whose path CRIU cannot find by itself, as in a container's root",
+        "set criu = { force_irmap = true, irmap_scan_paths = [...] } with the folders that it watches",
+    ),
+    refusal(
+        "Can't get rlimit",
+        "it does not run as root, and the supervisor lacks CAP_SYS_RESOURCE",
+        "run the supervisor with CAP_SYS_RESOURCE, or the service as root",
     ),
     refusal(
         "SysVIPC",

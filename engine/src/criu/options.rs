@@ -152,7 +152,8 @@ impl Options {
             external: self.external.clone(),
             tcp_close: (self.tcp == Tcp::Close).then_some(true),
             tcp_established: (self.tcp != Tcp::Close).then_some(true),
-            tcp_skip_in_flight: (self.tcp == Tcp::SkipInFlight).then_some(true),
+            // What is still being set up is closed with the rest.
+            tcp_skip_in_flight: (self.tcp != Tcp::Established).then_some(true),
             log_level: Some(self.log_level.unwrap_or(2)),
             ..Opts::default()
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::file;
 
 const NAME: &str = "stats-dump";
-const MAGIC: [u32; 2] = [0x5510_5940, 0x5709_3306];
+const MAGICS: [u32; 2] = [0x5510_5940, 0x5709_3306];
 
 /// `stats_entry`.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -28,7 +28,7 @@ struct Dump {
 
 /// From the first task's stop to the last one's going on; `None` if CRIU left no such file there.
 pub(super) fn pause(work: &Path) -> Option<Duration> {
-    let dump = file::read::<Stats>(&work.join(NAME), MAGIC)?.dump?;
+    let dump = file::read::<Stats>(&work.join(NAME), &MAGICS)?.dump?;
     Some(Duration::from_micros(u64::from(dump.freezing_time) + u64::from(dump.frozen_time)))
 }
 
@@ -40,7 +40,7 @@ mod tests {
     const FILE: &[u8] = include_bytes!("stats/stats-dump");
 
     fn parse(bytes: &[u8]) -> Option<Dump> {
-        file::parse::<Stats>(bytes, MAGIC)?.dump
+        file::parse::<Stats>(bytes, &MAGICS)?.dump
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! One image as one stream of bytes, for carrying it elsewhere.
 //!
 //! `SVARCHIV`, version (u32), number of entries (u32); for each entry the length of its name (u32), the name, the length of its content
-//! (u64), the content; at the end BLAKE3 of all bytes before. Entries: the manifest, the segments in its order, `verdict`.
+//! (u64), the content; at the end BLAKE3 of all bytes before. Entries: the manifest, `key` if the image is encrypted (version 2 then), the
+//! segments in their order, `verdict`. An encrypted image leaves as it lies on disk and is imported only where its key is.
 //! An import believes nothing: lengths are bound by the manifest, the whole is read and checked as any image before it
 //! gets its name. Bytes after the end are refused.
 
@@ -9,16 +10,22 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+use policies::id::ServiceName;
 use policies::image::ImageVerdict;
 
-use super::manifest::{MANIFEST_LENGTH_MAX, MANIFEST_NAME, Manifest};
+use super::keys::{KEY_LENGTH_MAX, KEY_NAME, Keyring, Wrapped};
+use super::manifest::{MANIFEST_LENGTH_MAX, MANIFEST_NAME, Manifest, Opened, Stored};
 use super::read::{Target, read_image};
 use super::{Store, marks, space};
-use crate::durable::{self, FILE_MODE, NewFile, atomic_write, fail_point, open_regular, remove_tree};
+use crate::durable::{
+    self, FILE_MODE, NewFile, atomic_write, fail_point, open_regular, read_limited, remove_tree,
+};
 use crate::error::{Error, Report, Result};
 
 const MAGIC: &[u8; 8] = b"SVARCHIV";
 const VERSION: u32 = 1;
+/// With a key.
+const SEALED_VERSION: u32 = 2;
 const VERDICT_NAME: &str = "verdict";
 const VERDICT_LENGTH_MAX: u64 = 32;
 const BUFFER_LENGTH: usize = 256 << 10;
@@ -36,20 +43,31 @@ struct In<'a> {
     hasher: blake3::Hasher,
 }
 
+/// What an archive begins with.
+struct Beginning {
+    opened: Opened,
+    bytes: Vec<u8>,
+    wrapped: Option<Wrapped>,
+}
+
 /// Writes the archive of a durable image that was just verified; returns its length.
 pub(super) fn export(
     folder: &Path,
-    manifest: &Manifest,
+    Opened { manifest, key }: &Opened,
     verdict: ImageVerdict,
     to: &mut dyn Write,
 ) -> Result<u64> {
     let mut out = Out { to, hasher: blake3::Hasher::new(), length: 0 };
-    let count = u32::try_from(manifest.segments.len() + 2).expect("a manifest is too short for more");
+    let version = if key.is_some() { SEALED_VERSION } else { VERSION };
+    let count = entries(manifest, version);
     out.write(MAGIC)?;
-    out.write(&VERSION.to_le_bytes())?;
-    out.write(&count.to_le_bytes())?;
-    let bytes = manifest.encode()?;
-    out.entry(MANIFEST_NAME, bytes.len() as u64, &mut bytes.as_slice())?;
+    out.write(&version.to_le_bytes())?;
+    out.write(&u32::try_from(count).expect("a manifest is too short for more").to_le_bytes())?;
+    let small = [(MANIFEST_NAME, MANIFEST_LENGTH_MAX), (KEY_NAME, KEY_LENGTH_MAX)];
+    for (name, length_max) in small.into_iter().take(if key.is_some() { 2 } else { 1 }) {
+        let bytes = read_limited(&folder.join(name), length_max)?;
+        out.entry(name, bytes.len() as u64, &mut bytes.as_slice())?;
+    }
     for segment in &manifest.segments {
         let mut file = open_regular(&folder.join(&segment.name))?;
         out.entry(&segment.name, segment.stored_len, &mut file)?;
@@ -63,12 +81,15 @@ pub(super) fn export(
 }
 
 /// Reads an archive; the image exists only if all of it is whole.
-pub(super) fn import(store: &Store, from: &mut dyn Read) -> Result<Manifest> {
+pub(super) fn import(
+    store: &Store,
+    from: &mut dyn Read,
+    admit: &dyn Fn(&ServiceName) -> Result<()>,
+) -> Result<Manifest> {
     let mut input = In { from, hasher: blake3::Hasher::new() };
-    let (bytes, manifest, count) = input.manifest()?;
-    if count as usize != manifest.segments.len() + 2 {
-        return Err(damaged("number of entries"));
-    }
+    let beginning = input.beginning(&store.settings().keys)?;
+    let manifest = &beginning.opened.manifest;
+    admit(&manifest.service)?;
     if store.places().owner(&manifest.id)?.is_some() {
         let text = format!("image exists already: {}", manifest.id);
         return Err(Error::Invalid(Report::new(text).remedy("remove it first, or keep it")));
@@ -77,15 +98,17 @@ pub(super) fn import(store: &Store, from: &mut dyn Read) -> Result<Manifest> {
     let staging = store.places().staging(&manifest.service, &manifest.id);
     durable::create_dir(&store.places().service(&manifest.service))?;
     durable::create_new_dir(&staging)?;
-    let written = receive(store, &mut input, &staging, &bytes, &manifest);
+    let written = receive(store, &mut input, &staging, &beginning);
     if written.is_err() {
         // What cannot be removed now is swept at the next start; without its name it is no image.
         let _ = remove_tree(&staging);
     }
-    written.map(|()| manifest)
+    written.map(|()| beginning.opened.manifest)
 }
 
-fn receive(store: &Store, input: &mut In, staging: &Path, bytes: &[u8], manifest: &Manifest) -> Result<()> {
+fn receive(store: &Store, input: &mut In, staging: &Path, beginning: &Beginning) -> Result<()> {
+    let Beginning { opened, bytes, wrapped } = beginning;
+    let manifest = &opened.manifest;
     for segment in &manifest.segments {
         let length = input.entry(&segment.name, segment.stored_len)?;
         if length != segment.stored_len {
@@ -97,7 +120,8 @@ fn receive(store: &Store, input: &mut In, staging: &Path, bytes: &[u8], manifest
     }
     let verdict = input.verdict()?;
     input.end()?;
-    read_image(staging, manifest, Target::Nowhere, &AtomicBool::new(false))?;
+    read_image(staging, opened, Target::Nowhere, &AtomicBool::new(false))?;
+    wrapped.as_ref().map_or(Ok(()), |wrapped| wrapped.write(staging))?;
     fail_point("import.manifest.before");
     atomic_write(&staging.join(MANIFEST_NAME), bytes, FILE_MODE)?;
     let (places, service, id) = (store.places(), &manifest.service, &manifest.id);
@@ -137,22 +161,38 @@ impl Out<'_> {
 }
 
 impl In<'_> {
-    fn manifest(&mut self) -> Result<(Vec<u8>, Manifest, u32)> {
+    fn beginning(&mut self, keys: &Keyring) -> Result<Beginning> {
         if self.take::<8>()? != *MAGIC {
             let report = Report::new("not an archive of an image")
                 .remedy("give a file that `supervisor export` wrote");
             return Err(Error::Invalid(report));
         }
         let version = u32::from_le_bytes(self.take()?);
-        if version != VERSION {
-            let report = Report::new(format!("archive has version {version}, known here is {VERSION}"));
-            return Err(Error::Invalid(report.remedy("use the supervisor that wrote it, or a newer one")));
+        if !(VERSION..=SEALED_VERSION).contains(&version) {
+            let text = format!("archive has version {version}, known here is {SEALED_VERSION}");
+            let report = Report::new(text).remedy("use the supervisor that wrote it, or a newer one");
+            return Err(Error::Invalid(report));
         }
         let count = u32::from_le_bytes(self.take()?);
         let length = self.entry(MANIFEST_NAME, MANIFEST_LENGTH_MAX)?;
         let bytes = self.bytes(length)?;
-        let manifest = Manifest::decode(&bytes, Path::new("archive"))?;
-        Ok((bytes, manifest, count))
+        let stored = Stored::decode(&bytes, Path::new("archive"))?;
+        if stored.is_sealed() != (version == SEALED_VERSION) {
+            return Err(damaged("version"));
+        }
+        let wrapped = if stored.is_sealed() { Some(self.key(&stored)?) } else { None };
+        let opened = stored.open(wrapped.as_ref(), keys)?;
+        if count as usize != entries(&opened.manifest, version) {
+            return Err(damaged("number of entries"));
+        }
+        Ok(Beginning { opened, bytes, wrapped })
+    }
+
+    fn key(&mut self, of: &Stored) -> Result<Wrapped> {
+        let length = self.entry(KEY_NAME, KEY_LENGTH_MAX)?;
+        let bytes = self.bytes(length)?;
+        let (service, id) = of.image();
+        Wrapped::decode(&bytes, Path::new("archive"), service, id)
     }
 
     fn verdict(&mut self) -> Result<ImageVerdict> {
@@ -220,6 +260,11 @@ impl In<'_> {
             }
         }
     }
+}
+
+/// The manifest, the segments and the verdict, and a key.
+fn entries(manifest: &Manifest, version: u32) -> usize {
+    manifest.segments.len() + if version == SEALED_VERSION { 3 } else { 2 }
 }
 
 fn cannot_read(error: io::Error) -> Error {

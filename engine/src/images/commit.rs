@@ -2,6 +2,7 @@
 //!
 //! One pass over the data with buffers of 1 MiB: each byte is read once, hashed, compressed, written. Whatever goes wrong before the
 //! rename leaves no image and removes what was written; the hot copy stays in any case. What was changed since the seal is refused.
+//! With encryption each commit makes a data key of its own, so that what an earlier attempt wrote has no nonce in common with it.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,9 +12,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use policies::id::{ImageId, ServiceName};
 
 use super::block::{BLOCK_LENGTH, Codec};
+use super::cipher::{BlockCipher, DataKey};
 use super::hot::{Seal, SealedFile, criu_dir};
-use super::manifest::{FileEntry, MANIFEST_NAME, Manifest, SegmentEntry, SegmentKind, Sizes, VERSION};
-use super::segment::SegmentWriter;
+use super::keys::Wrapped;
+use super::manifest::{
+    FileEntry, MANIFEST_NAME, Manifest, SEALED_VERSION, SegmentEntry, SegmentKind, Sizes, VERSION,
+};
+use super::segment::{Sealing, SegmentWriter};
 use super::{Store, digest, space};
 use crate::durable::{self, FILE_MODE, atomic_write, fail_point, failed, open_regular, remove_tree};
 use crate::error::{Error, Report, Result};
@@ -27,6 +32,8 @@ struct Writer<'a> {
     folder: PathBuf,
     cancel: &'a AtomicBool,
     codec: Codec,
+    key: Option<DataKey>,
+    cipher: Option<BlockCipher>,
     buffer: Vec<u8>,
     segments: Vec<SegmentEntry>,
     files: Vec<FileEntry>,
@@ -73,8 +80,11 @@ fn write(
     durable::create_new_dir(&folder)?;
     fail_point("image.staging");
     let codec = store.settings().codec;
+    let key = data_key(store, service, id, &folder)?;
+    let cipher = key.as_ref().map(|key| key.blocks(service, id));
     let buffer = vec![0; BLOCK_LENGTH];
-    let mut writer = Writer { store, folder, cancel, codec, buffer, segments: Vec::new(), files: Vec::new() };
+    let (segments, files) = (Vec::new(), Vec::new());
+    let mut writer = Writer { store, folder, cancel, codec, key, cipher, buffer, segments, files };
     for plan in plan(&criu_dir(hot), &store.places().files(service, id), seal) {
         writer.segment(&plan)?;
         fail_point("image.segment");
@@ -82,6 +92,19 @@ fn write(
     // The times of the files were compared one by one while they were read; this finds files that came or went.
     seal.check(hot, &store.places().files(service, id))?;
     writer.finish(service, id, seal)
+}
+
+/// A key for the image, wrapped into its folder, if images are to be encrypted.
+fn data_key(store: &Store, service: &ServiceName, id: &ImageId, folder: &Path) -> Result<Option<DataKey>> {
+    let keys = &store.settings().keys;
+    if !keys.encrypts() {
+        return Ok(None);
+    }
+    let key = DataKey::random()?;
+    let wrapped = Wrapped::new(keys, service, id, &key)?;
+    wrapped.ok_or_else(|| Error::Internal(Report::new("there is no key to encrypt with")))?.write(folder)?;
+    fail_point("image.key");
+    Ok(Some(key))
 }
 
 /// CRIU's small files together, each file of pages and each captured file alone.
@@ -111,7 +134,8 @@ fn holds_pages(name: &str) -> bool {
 
 impl Writer<'_> {
     fn segment(&mut self, plan: &Plan) -> Result<()> {
-        let mut segment = SegmentWriter::create(&self.folder.join(&plan.name), self.codec)?;
+        let sealing = self.cipher.clone().map(|cipher| Sealing::new(cipher, self.segments.len() as u64));
+        let mut segment = SegmentWriter::create(&self.folder.join(&plan.name), self.codec, sealing)?;
         for file in &plan.files {
             self.file(&mut segment, &plan.folder, file)?;
         }
@@ -164,7 +188,7 @@ impl Writer<'_> {
     fn finish(self, service: &ServiceName, id: &ImageId, seal: &Seal) -> Result<Manifest> {
         let stored = self.segments.iter().map(|s| s.stored_len).sum();
         let manifest = Manifest {
-            version: VERSION,
+            version: if self.key.is_some() { SEALED_VERSION } else { VERSION },
             service: service.clone(),
             id: id.clone(),
             about: seal.about.clone(),
@@ -173,7 +197,11 @@ impl Writer<'_> {
             files: self.files,
         };
         fail_point("image.manifest.before");
-        atomic_write(&self.folder.join(MANIFEST_NAME), &manifest.encode()?, FILE_MODE)?;
+        let bytes = match &self.key {
+            Some(key) => manifest.encode_sealed(key)?,
+            None => manifest.encode()?,
+        };
+        atomic_write(&self.folder.join(MANIFEST_NAME), &bytes, FILE_MODE)?;
         fail_point("image.manifest.after");
         Ok(manifest)
     }

@@ -17,16 +17,16 @@ pub(super) fn seal(what: &str, version: u32, content: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The content, if all of it is as it was written. `shown` is only for the message.
-pub(super) fn open<'a>(what: &str, version: u32, bytes: &'a [u8], shown: &Path) -> Result<&'a [u8]> {
+/// The version and the content, if all of it is as it was written and no newer than `newest`. `shown` is only for the message.
+pub(super) fn open<'a>(what: &str, newest: u32, bytes: &'a [u8], shown: &Path) -> Result<(u32, &'a [u8])> {
     let end = bytes.iter().take(FIRST_LINE_MAX).position(|b| *b == b'\n');
     let Some(end) = end else { return Err(damaged(what, shown)) };
     let (line, content) = bytes.split_at(end + 1);
     let found = version_of(what, line).filter(|found| line == first_line(what, *found, content).as_bytes());
     match found {
-        Some(found) if found == version => Ok(content),
+        Some(found) if (1..=newest).contains(&found) => Ok((found, content)),
         Some(found) => Err(Error::Invalid(
-            Report::new(format!("{what} has version {found}, known here is {version}: {}", shown.display()))
+            Report::new(format!("{what} has version {found}, known here is {newest}: {}", shown.display()))
                 .remedy("use the supervisor that wrote it, or a newer one"),
         )),
         None => Err(damaged(what, shown)),
@@ -36,7 +36,7 @@ pub(super) fn open<'a>(what: &str, version: u32, bytes: &'a [u8], shown: &Path) 
 /// Reads such a file, at most `length_max` bytes of it.
 pub(super) fn read(what: &str, version: u32, path: &Path, length_max: u64) -> Result<Vec<u8>> {
     let mut bytes = read_limited(path, length_max)?;
-    let content = open(what, version, &bytes, path)?.len();
+    let content = open(what, version, &bytes, path)?.1.len();
     bytes.drain(..bytes.len() - content);
     Ok(bytes)
 }
@@ -66,7 +66,8 @@ mod tests {
     fn every_flip_cut_and_addition_is_damage() {
         let good = seal("supervisor-test", 1, b"content\n");
         let path = Path::new("file");
-        assert_eq!(open("supervisor-test", 1, &good, path).expect("whole"), b"content\n");
+        assert_eq!(open("supervisor-test", 1, &good, path).expect("whole"), (1, &b"content\n"[..]));
+        assert_eq!(open("supervisor-test", 2, &good, path).expect("older"), (1, &b"content\n"[..]));
         let damaged = |bytes: &[u8]| open("supervisor-test", 1, bytes, path).expect_err("damaged").kind();
         for at in 0..good.len() {
             assert_eq!(damaged(&good[..at]), "corrupt", "cut at {at}");

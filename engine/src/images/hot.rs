@@ -78,7 +78,7 @@ impl Staging {
         self.folder.join(CRIU)
     }
 
-    /// The folder for captured files, on the store's disk: plain files, no folders.
+    /// The folder for captured files, on the store's disk or, with encryption, in memory: plain files, no folders.
     pub fn files_dir(&self) -> PathBuf {
         self.files.clone()
     }

@@ -10,10 +10,11 @@ use policies::image::ImageVerdict;
 use policies::time::WallTime;
 
 use super::hot::Seal;
-use super::manifest::{About, Manifest, Sizes};
+use super::keys::Wrapped;
+use super::manifest::{About, Glance, Opened, Sizes, Stored};
 use super::places::bytes_in;
 use super::{Store, marks};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// One image as it is listed.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +29,16 @@ pub struct ImageRecord {
     pub sizes: Sizes,
     /// Why it is damaged, if it is.
     pub damage: Option<String>,
+    /// The id of the key that it is encrypted under on disk, if it is.
+    pub key: Option<String>,
+}
+
+/// What a manifest says, as far as it can be read.
+struct Known {
+    glance: Glance,
+    key: Option<String>,
+    /// Why the rest cannot be read here.
+    locked: Option<String>,
 }
 
 impl Store {
@@ -74,10 +85,9 @@ impl Store {
 /// About how many bytes an image will take on disk: by the newest image of the service, else by experience.
 pub(super) fn estimate_stored(store: &Store, service: &ServiceName, raw_len: u64) -> Result<u64> {
     let newest = store.places().images(service)?.into_iter().rev();
-    let known =
-        newest.filter_map(|id| Manifest::read(&store.places().image(service, &id), service, &id).ok());
-    let (raw, stored) =
-        known.map(|m| (m.sizes.raw, m.sizes.stored)).find(|(raw, _)| *raw > 0).unwrap_or((2, 1));
+    let known = newest.filter_map(|id| Stored::read(&store.places().image(service, &id), service, &id).ok());
+    let sizes = known.map(|stored| stored.glance().sizes).find(|sizes| sizes.raw > 0);
+    let Sizes { raw, stored } = sizes.unwrap_or(Sizes { raw: 2, stored: 1 });
     let scaled = u128::from(raw_len) * u128::from(stored) / u128::from(raw);
     Ok(u64::try_from(scaled).unwrap_or(u64::MAX))
 }
@@ -86,34 +96,63 @@ fn record(store: &Store, service: &ServiceName, id: ImageId) -> Result<ImageReco
     let places = store.places();
     let folder = places.image(service, &id);
     let in_store = folder.exists();
-    let manifest = in_store.then(|| Manifest::read(&folder, service, &id));
+    let manifest = in_store.then(|| known(store, service, &id));
     let hot = places.hot(service, &id).map(|found| Seal::read(&found, store.boot_id()));
     let marks = marks::read(places, service, &id);
     let unreadable = match (&manifest, &hot) {
         (Some(Err(error)), _) | (None, Some(Err(error))) => Some(error.to_string()),
         _ => None,
     };
-    let (about, sizes) = match (manifest, &hot) {
-        (Some(Ok(manifest)), _) => (Some(manifest.about), manifest.sizes),
+    let (known, locked, key) = match manifest {
+        Some(Ok(Known { glance, key, locked })) => (Some(glance), locked, key),
+        Some(Err(_)) | None => (None, None, None),
+    };
+    let (about, sizes) = match (known, &hot) {
+        // A hot copy needs no key, and says all.
+        (Some(glance), Some(Ok(seal))) if locked.is_some() => (Some(seal.about.clone()), glance.sizes),
+        (Some(glance), _) => (Some(glance.about), glance.sizes),
         (_, Some(Ok(seal))) => (Some(seal.about.clone()), Sizes { raw: seal.raw_len(), stored: 0 }),
         _ => (None, Sizes { raw: 0, stored: bytes_in(&folder)? }),
     };
+    let hot = matches!(hot, Some(Ok(_)));
+    let locked = locked.filter(|_| !hot);
     let taken_at = about.as_ref().map_or_else(|| changed_at(&folder), |about| about.taken_at);
     let at_taking = about.as_ref().map_or(ImageVerdict::Suspect, |about| about.verdict);
     let damage = marks.damaged.or(unreadable);
     let facts = ImageFacts {
         taken_at,
         verdict: marks.verdict.unwrap_or(at_taking),
-        hot: matches!(hot, Some(Ok(_))),
+        hot,
         durable: in_store,
         pinned: marks.pinned,
         damaged: damage.is_some(),
-        incompatible: None,
+        locked: locked.is_some(),
+        incompatible: locked,
         size: if in_store { sizes.stored } else { sizes.raw },
         parent: about.as_ref().and_then(|about| about.parent.clone()),
         id,
     };
-    Ok(ImageRecord { service: service.clone(), facts, about, sizes, damage })
+    Ok(ImageRecord { service: service.clone(), facts, about, sizes, damage, key })
+}
+
+/// Reads a manifest, and opens it if that can be done here.
+fn known(store: &Store, service: &ServiceName, id: &ImageId) -> Result<Known> {
+    let (folder, keys) = (store.places().image(service, id), &store.settings().keys);
+    let stored = Stored::read(&folder, service, id)?;
+    let glance = stored.glance();
+    if !stored.is_sealed() {
+        return Ok(Known { glance, key: None, locked: None });
+    }
+    let wrapped = Wrapped::read(&folder, service, id)?;
+    let key = Some(wrapped.key.clone());
+    match stored.open(Some(&wrapped), keys) {
+        Ok(Opened { manifest, .. }) => {
+            let glance = Glance { about: manifest.about, sizes: manifest.sizes };
+            Ok(Known { glance, key, locked: None })
+        }
+        Err(error @ Error::Corrupt(_)) => Err(error),
+        Err(why) => Ok(Known { glance, key, locked: Some(why.to_string()) }),
+    }
 }
 
 /// When a folder was last changed: the best that is known of an image without a readable manifest.

@@ -4,6 +4,8 @@
 //! (names that stay inside their folder, places that exist, sums that agree), so that a manifest in hand can be used without
 //! looking twice. It refuses what is too long, inconsistent, or bears another name than its folder.
 
+mod stored;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -16,6 +18,7 @@ use super::block::{BLOCK_LENGTH, Codec};
 use super::{envelope, segment};
 use crate::compat::Host;
 use crate::error::{Error, Report, Result};
+pub(super) use stored::{Glance, Opened, SEALED_VERSION, Stored};
 
 /// The file whose presence makes an image durable.
 pub(super) const MANIFEST_NAME: &str = "manifest";
@@ -28,7 +31,7 @@ pub(super) const MANIFEST_LENGTH_MAX: u64 = 16 << 20;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// The format's version, 1.
+    /// The format's version: 1, or 2 if the image is encrypted.
     pub version: u32,
     /// Whose image it is.
     #[serde(with = "text")]
@@ -64,7 +67,7 @@ pub struct About {
     pub host: Host,
     /// Digest of the container's image, if it is a container.
     pub container_digest: Option<String>,
-    /// The image that this one is a delta to; always `None` in version 1.
+    /// The image that this one is a delta to; always `None` so far.
     #[serde(with = "optional_text")]
     pub parent: Option<ImageId>,
     /// What was thought of it at its taking; a later judgement is a mark beside it.
@@ -151,7 +154,10 @@ impl Manifest {
         self.check().map_err(|e| Error::Internal(e.report().clone()))?;
         let json = serde_json::to_vec_pretty(self);
         let json = json.map_err(|e| Error::Internal(Report::new("cannot write a manifest").because(e)))?;
-        let bytes = envelope::seal(WHAT, VERSION, &json);
+        self.short_enough(envelope::seal(WHAT, VERSION, &json))
+    }
+
+    fn short_enough(&self, bytes: Vec<u8>) -> Result<Vec<u8>> {
         if bytes.len() as u64 > MANIFEST_LENGTH_MAX {
             let text = format!("image has too many files for one manifest: {}", self.files.len());
             return Err(Error::Refused(Report::new(text)));
@@ -159,26 +165,17 @@ impl Manifest {
         Ok(bytes)
     }
 
-    /// Reads a manifest and checks all its rules; `shown` is only for messages.
-    pub(super) fn decode(bytes: &[u8], shown: &Path) -> Result<Self> {
-        let json = envelope::open(WHAT, VERSION, bytes, shown)?;
+    /// Reads a manifest's JSON and checks all its rules; `shown` is only for messages.
+    fn parse(json: &[u8], version: u32, shown: &Path) -> Result<Self> {
         let read: Result<Self, _> = serde_json::from_slice(json);
         let read = read.map_err(|e| {
             Error::Corrupt(Report::new(format!("not a manifest: {}", shown.display())).because(e))
         })?;
         read.check()?;
-        Ok(read)
-    }
-
-    /// Reads the manifest of the image in `folder`.
-    pub(super) fn read(folder: &Path, service: &ServiceName, id: &ImageId) -> Result<Self> {
-        let path = folder.join(MANIFEST_NAME);
-        let manifest = Self::decode(&crate::durable::read_limited(&path, MANIFEST_LENGTH_MAX)?, &path)?;
-        if (&manifest.service, &manifest.id) == (service, id) {
-            return Ok(manifest);
+        if read.version == version {
+            return Ok(read);
         }
-        let text =
-            format!("manifest is of image {} of {}: {}", manifest.id, manifest.service, path.display());
+        let text = format!("manifest of {} names another version than its first line", read.id);
         Err(Error::Corrupt(Report::new(text)))
     }
 
@@ -205,19 +202,12 @@ impl Manifest {
         if placed.len() != self.files.len() {
             return wrong("names a file twice");
         }
-        if self.version != VERSION {
-            return wrong("names another version than its first line");
-        }
         let raw = self.files.iter().map(|f| f.raw_len).try_fold(0, u64::checked_add);
         let stored = self.segments.iter().map(|s| s.stored_len).try_fold(0, u64::checked_add);
         if (raw, stored) != (Some(self.sizes.raw), Some(self.sizes.stored)) {
             return wrong("has sums that do not agree");
         }
-        if self.about.parent.is_some() {
-            wrong("needs a parent, which version 1 does not know")
-        } else {
-            Ok(())
-        }
+        if self.about.parent.is_some() { wrong("needs a parent, which no version knows yet") } else { Ok(()) }
     }
 }
 
@@ -270,17 +260,20 @@ fn is_hash(text: &str) -> bool {
 }
 
 /// Ids and words of `policies`, which knows no serde.
-mod text {
+pub(in crate::images) mod text {
     use std::fmt::Display;
     use std::str::FromStr;
 
     use serde::{Deserialize, Deserializer, Serializer, de};
 
-    pub(super) fn serialize<T: Display, S: Serializer>(value: &T, out: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::images) fn serialize<T: Display, S: Serializer>(
+        value: &T,
+        out: S,
+    ) -> Result<S::Ok, S::Error> {
         out.collect_str(value)
     }
 
-    pub(super) fn deserialize<'de, T, D: Deserializer<'de>>(from: D) -> Result<T, D::Error>
+    pub(in crate::images) fn deserialize<'de, T, D: Deserializer<'de>>(from: D) -> Result<T, D::Error>
     where
         T: FromStr<Err: Display>,
     {

@@ -1,13 +1,14 @@
 //! Where everything of an image lies.
 //!
 //! ```text
-//! <store>/<service>/<id>/              a durable image: manifest, state.seg, memory-N.seg, files-N.seg
+//! <store>/<service>/<id>/              a durable image: manifest, state.seg, memory-N.seg, files-N.seg, key if it is encrypted
 //! <store>/<service>/.staging-<id>/     one that is being committed or imported
 //! <store>/<service>/.trash-<id>/       one that is being removed
 //! <store>/<service>/.files-<id>/       captured files of a hot image (on disk: they may be big)
 //! <store>/<service>/.hot-<id>/         a hot image when memory is short: criu/, seal
 //! <store>/<service>/.marks/            <id>.verdict, <id>.pinned, <id>.damaged
 //! <hot>/<service>/<id>/                a hot image in memory: criu/, seal
+//! <hot>/<service>/.files-<id>/         captured files of a hot image, when nothing of it may lie on disk
 //! ```
 //!
 //! Names of services and ids begin with a letter or digit, so a name with a dot in front is always ours.
@@ -36,6 +37,15 @@ pub(super) struct Places {
     pub(super) store: PathBuf,
     /// A folder on tmpfs, if there is one.
     pub(super) memory: Option<PathBuf>,
+    pub(super) spill: Spill,
+}
+
+/// Whether what is not encrypted may lie on disk: hot images when memory is short, and captured files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spill {
+    ToDisk,
+    /// Images are encrypted; what isn't stays in memory, or is not made.
+    Never,
 }
 
 impl Places {
@@ -55,8 +65,33 @@ impl Places {
         self.service(service).join(format!("{TRASH}{id}"))
     }
 
+    /// The captured files of a hot image: where they are, or where new ones go.
     pub(super) fn files(&self, service: &ServiceName, id: &ImageId) -> PathBuf {
+        let candidates = self.files_candidates(service, id);
+        let there = candidates.iter().find(|folder| folder.exists()).cloned();
+        let fresh = match (self.spill, self.files_in_memory(service, id)) {
+            (Spill::Never, Some(memory)) => memory,
+            (Spill::Never, None) | (Spill::ToDisk, _) => self.files_on_disk(service, id),
+        };
+        there.unwrap_or(fresh)
+    }
+
+    pub(super) fn files_on_disk(&self, service: &ServiceName, id: &ImageId) -> PathBuf {
         self.service(service).join(format!("{FILES}{id}"))
+    }
+
+    pub(super) fn files_in_memory(&self, service: &ServiceName, id: &ImageId) -> Option<PathBuf> {
+        self.memory.as_ref().map(|m| m.join(service.as_str()).join(format!("{FILES}{id}")))
+    }
+
+    /// Both places where captured files may lie.
+    pub(super) fn files_candidates(&self, service: &ServiceName, id: &ImageId) -> Vec<PathBuf> {
+        self.files_in_memory(service, id).into_iter().chain([self.files_on_disk(service, id)]).collect()
+    }
+
+    /// Whether anything of a hot image that is not encrypted lies on disk.
+    pub(super) fn is_plain_on_disk(&self, service: &ServiceName, id: &ImageId) -> bool {
+        self.hot_on_disk(service, id).exists() || self.files_on_disk(service, id).exists()
     }
 
     pub(super) fn marks(&self, service: &ServiceName) -> PathBuf {

@@ -8,7 +8,7 @@ use std::path::Path;
 use policies::id::{ImageId, ServiceName};
 
 use super::hot::Seal;
-use super::places::{FILES, HOT, SEAL_NAME, STAGING, TRASH, ids_in, names_in};
+use super::places::{FILES, HOT, SEAL_NAME, STAGING, Spill, TRASH, ids_in, names_in};
 use super::{Store, marks, space};
 use crate::durable::{TEMPORARY_PREFIX, fail_point, remove_file, remove_tree, rename};
 use crate::error::Result;
@@ -67,6 +67,7 @@ pub(super) fn drop_older_hot(store: &Store, service: &ServiceName) -> Result<()>
     for id in surplus.filter(|id| places.is_durable(service, id)) {
         drop_hot(store, service, id)?;
     }
+    drop_plain_on_disk(store, service)?;
     let Some(max) = settings.hot_max_size else { return Ok(()) };
     for id in places.hot_images(service)?.iter().filter(|id| places.is_durable(service, id)) {
         if space::hot_bytes(places)? <= max {
@@ -75,6 +76,17 @@ pub(super) fn drop_older_hot(store: &Store, service: &ServiceName) -> Result<()>
         drop_hot(store, service, id)?;
     }
     Ok(())
+}
+
+/// With encryption: removes what lies on disk unencrypted from before it was configured, as soon as it is durable as well.
+fn drop_plain_on_disk(store: &Store, service: &ServiceName) -> Result<()> {
+    let places = store.places();
+    if places.spill == Spill::ToDisk {
+        return Ok(());
+    }
+    let mut plain = places.hot_images(service)?;
+    plain.retain(|id| places.is_durable(service, id) && places.is_plain_on_disk(service, id));
+    plain.iter().try_for_each(|id| drop_hot(store, service, id))
 }
 
 /// Removes the hot copy of a durable image, unless somebody uses it.
@@ -95,7 +107,7 @@ pub(super) fn discard_hot(store: &Store, service: &ServiceName, id: &ImageId) ->
             remove_tree(&folder)?;
         }
     }
-    remove_tree(&places.files(service, id))
+    places.files_candidates(service, id).iter().try_for_each(|folder| remove_tree(folder))
 }
 
 /// Removes what a dead supervisor left. Nobody uses the store yet.
@@ -124,11 +136,18 @@ fn sweep_service(store: &Store, service: &ServiceName, swept: &mut Swept) -> Res
             swept.hot += 1;
         }
     }
-    for id in ids_in(&folder, FILES)? {
-        if places.hot(service, &id).is_none() {
-            remove_tree(&places.files(service, &id))?;
-            swept.files += 1;
-        }
+    let mut files = ids_in(&folder, FILES)?;
+    if let Some(memory) = &places.memory {
+        files.extend(ids_in(&memory.join(service.as_str()), FILES)?);
+    }
+    for id in files.iter().filter(|id| places.hot(service, id).is_none()) {
+        discard_hot(store, service, id)?;
+        swept.files += 1;
+    }
+    drop_plain_on_disk(store, service)?;
+    for id in ids_in(&folder, "")? {
+        // A key that was about to be replaced.
+        swept.marks += remove_half_written(&places.image(service, &id))?;
     }
     swept.marks += remove_half_written(&places.marks(service))?;
     let exists = |id: &ImageId| places.image(service, id).exists() || places.hot(service, id).is_some();

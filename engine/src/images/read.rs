@@ -10,10 +10,11 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use super::block::{Codec, Decoder, Header, is_zeros};
+use super::block::{Codec, Decoder, HEADER_LENGTH, Header, is_zeros};
+use super::cipher::{BlockCipher, BlockPlace};
 use super::digest::{self, Part};
-use super::manifest::{FileEntry, Manifest, SegmentKind};
-use super::segment::SegmentReader;
+use super::manifest::{FileEntry, Manifest, Opened, SegmentKind};
+use super::segment::{Block, Lying, SegmentReader};
 use crate::durable::NewFile;
 use crate::error::{Error, Report, Result};
 
@@ -32,17 +33,18 @@ pub(super) enum Target<'a> {
 /// One block on its way from the reader to a worker.
 struct Job {
     codec: Codec,
-    header: Header,
+    read: Block,
     stored: Vec<u8>,
+    place: BlockPlace,
     file: usize,
     block: u64,
-    file_len: u64,
     out: Option<Arc<NewFile>>,
 }
 
 /// What the threads share.
 struct Shared<'a> {
     manifest: &'a Manifest,
+    cipher: Option<BlockCipher>,
     failure: Mutex<Option<Error>>,
     stopped: AtomicBool,
     parts: Mutex<Vec<Vec<Option<Part>>>>,
@@ -55,15 +57,12 @@ struct Shared<'a> {
 ///
 /// # Errors
 /// `Corrupt` for anything that isn't as it was written; then the target holds an unknown part of it.
-pub(super) fn read_image(
-    folder: &Path,
-    manifest: &Manifest,
-    target: Target,
-    cancel: &AtomicBool,
-) -> Result<()> {
+pub(super) fn read_image(folder: &Path, opened: &Opened, target: Target, cancel: &AtomicBool) -> Result<()> {
+    let manifest = &opened.manifest;
     let parts = manifest.files.iter().map(|file| vec![None; usize::try_from(file.blocks()).unwrap_or(0)]);
     let shared = Shared {
         manifest,
+        cipher: opened.key.as_ref().map(|key| key.blocks(&manifest.service, &manifest.id)),
         failure: Mutex::new(None),
         stopped: AtomicBool::new(false),
         parts: Mutex::new(parts.collect()),
@@ -100,8 +99,10 @@ fn feed(
     sender: &SyncSender<Job>,
     shared: &Shared,
 ) -> Result<()> {
+    let lying = if shared.cipher.is_some() { Lying::Sealed } else { Lying::Plain };
     for (number, segment) in manifest.segments.iter().enumerate() {
-        let mut reader = SegmentReader::open(folder, segment)?;
+        let mut reader = SegmentReader::open(folder, segment, lying)?;
+        let mut place = BlockPlace { segment: number as u64, block: 0 };
         for (index, file) in manifest.files.iter().enumerate().filter(|(_, file)| file.segment == number) {
             if reader.position() != file.offset {
                 return Err(reader.damaged("place of a file"));
@@ -110,12 +111,10 @@ fn feed(
             for block in 0..file.blocks() {
                 shared.go_on()?;
                 let mut stored = lock(&shared.spare).pop().unwrap_or_default();
-                let header = reader.next(&mut stored)?;
-                if header.raw_length() as u64 != file.block_len(block) {
-                    return Err(reader.damaged("length of a block"));
-                }
-                let (codec, file_len, out) = (segment.codec, file.raw_len, out.clone());
-                let job = Job { codec, header, stored, file: index, block, file_len, out };
+                let read = reader.next(&mut stored)?;
+                let (codec, out) = (segment.codec, out.clone());
+                let job = Job { codec, read, stored, place, file: index, block, out };
+                place.block += 1;
                 if sender.send(job).is_err() {
                     return Err(stopped());
                 }
@@ -166,17 +165,40 @@ impl Shared<'_> {
         }
     }
 
-    fn block(&self, job: Job, decoders: &mut Vec<(Codec, Decoder)>) -> Result<()> {
-        let raw = decoder(decoders, job.codec)?.decode(&job.header, &job.stored);
+    fn block(&self, mut job: Job, decoders: &mut Vec<(Codec, Decoder)>) -> Result<()> {
+        let file = &self.manifest.files[job.file];
+        let opened = self.open(&mut job);
+        let opened = opened.and_then(|(header, from)| match header.raw_length() as u64 {
+            length if length == file.block_len(job.block) => Ok((header, from)),
+            _ => Err(Error::Corrupt(Report::new("length of a block is damaged"))),
+        });
+        let (header, from) = opened.map_err(|error| self.located(error, &job))?;
+        let raw = decoder(decoders, job.codec)?.decode(&header, &job.stored[from..]);
         let raw = raw.map_err(|error| self.located(error, &job))?;
-        let part = digest::hash_block(raw, job.block, job.file_len);
-        if let Some(out) = job.out.filter(|_| !is_zeros(&job.header)) {
+        let part = digest::hash_block(raw, job.block, file.raw_len);
+        if let Some(out) = job.out.filter(|_| !is_zeros(&header)) {
             out.write_at(raw, job.block * super::block::BLOCK_LENGTH as u64)?;
         }
         let block = usize::try_from(job.block).expect("it has a place in the list");
         lock(&self.parts)[job.file][block] = Some(part);
         lock(&self.spare).push(job.stored);
         Ok(())
+    }
+
+    /// Decrypts a block in place, if it is encrypted; its header, and where its stored bytes begin.
+    fn open(&self, job: &mut Job) -> Result<(Header, usize)> {
+        match (&job.read, &self.cipher) {
+            (Block::Plain(header), None) => Ok((header.clone(), 0)),
+            (Block::Sealed(tag), Some(cipher)) => {
+                cipher.open(job.place, &mut job.stored, *tag)?;
+                let header = job.stored.first_chunk::<HEADER_LENGTH>();
+                let header = header.ok_or_else(|| Error::Corrupt(Report::new("block is cut off")))?;
+                Ok((Header::decode(header)?, HEADER_LENGTH))
+            }
+            (Block::Plain(_), Some(_)) | (Block::Sealed(_), None) => {
+                Err(Error::Internal(Report::new("block was read in a way that is not its image's")))
+            }
+        }
     }
 
     /// Says where the damage lies.

@@ -10,8 +10,8 @@ use std::sync::atomic::AtomicBool;
 use policies::id::{ImageId, ServiceName};
 
 use super::hot::{self, Seal, criu_dir};
-use super::manifest::{About, Manifest, SegmentKind};
-use super::places::Places;
+use super::manifest::{About, Opened, SegmentKind};
+use super::places::{Places, Spill};
 use super::prune::discard_hot;
 use super::read::{Target, read_image};
 use super::space::{Place, disk_has, place_for};
@@ -140,24 +140,34 @@ fn replace_hot(store: &Store, service: &ServiceName, id: &ImageId, why: Error) -
 
 fn unpack(store: &Store, service: &ServiceName, id: &ImageId) -> Result<About> {
     let folder = store.places().image(service, id);
-    let manifest = Manifest::read(&folder, service, id).map_err(absent_is_corrupt)?;
+    let opened = Opened::read(&folder, service, id, &store.settings().keys)?;
     let places = store.places();
-    let in_memory = manifest.raw_of(|kind| kind != SegmentKind::Files);
+    let (all, files) = (|_| true, |kind| kind == SegmentKind::Files);
+    let in_memory = match places.spill {
+        Spill::ToDisk => opened.manifest.raw_of(|kind| kind != SegmentKind::Files),
+        Spill::Never => opened.manifest.raw_of(all),
+    };
     // Restoring goes before keeping some space free: a service is down.
     let place = place_for(places, in_memory, store.settings().hot_max_size, 0)?;
-    disk_has(&places.store, manifest.raw_of(|kind| kind == SegmentKind::Files), 0)?;
-    let unpacked = unpack_into(store, &folder, &manifest, place);
+    if places.spill == Spill::ToDisk {
+        disk_has(&places.store, opened.manifest.raw_of(files), 0)?;
+    }
+    let unpacked = unpack_into(store, &folder, &opened, place);
+    let may_spill = places.spill == Spill::ToDisk;
     match (unpacked, place) {
-        (Err(Error::Unavailable(why)), Place::Memory) if disk_has(&places.store, in_memory, 0).is_ok() => {
+        (Err(Error::Unavailable(why)), Place::Memory)
+            if may_spill && disk_has(&places.store, in_memory, 0).is_ok() =>
+        {
             tracing::warn!(%service, image = %id, error = %why, "no room in memory; unpacking to disk");
-            unpack_into(store, &folder, &manifest, Place::Disk)?;
+            unpack_into(store, &folder, &opened, Place::Disk)?;
         }
         (outcome, _) => outcome?,
     }
-    Ok(manifest.about)
+    Ok(opened.manifest.about)
 }
 
-fn unpack_into(store: &Store, folder: &Path, manifest: &Manifest, place: Place) -> Result<()> {
+fn unpack_into(store: &Store, folder: &Path, opened: &Opened, place: Place) -> Result<()> {
+    let manifest = &opened.manifest;
     let (places, service, id) = (store.places(), &manifest.service, &manifest.id);
     // Whatever is there without a seal, or with one that doesn't agree.
     discard_hot(store, service, id)?;
@@ -165,7 +175,7 @@ fn unpack_into(store: &Store, folder: &Path, manifest: &Manifest, place: Place) 
     hot::create_folders(&hot, &files)?;
     fail_point("image.unpack");
     let (criu, never) = (criu_dir(&hot), AtomicBool::new(false));
-    let unpacked = read_image(folder, manifest, Target::Folders { criu: &criu, files: &files }, &never)
+    let unpacked = read_image(folder, opened, Target::Folders { criu: &criu, files: &files }, &never)
         .and_then(|()| hot::seal_unpacked(&hot, &files, store.boot_id(), &manifest.about));
     if unpacked.is_err() {
         // What cannot be removed now is swept at the next start; it is no image without a seal.

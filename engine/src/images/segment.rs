@@ -2,6 +2,7 @@
 //!
 //! The header: `SVSEGMNT`, version (u16), codec (u8), flags (u8, 0), four zero bytes. The checksum of a segment covers this header and all
 //! block headers; those hold the checksums of everything else, so each byte is hashed once and still none can change unnoticed.
+//! In an encrypted segment (version 2) a block is encrypted with its header; what stands before it is its length and its tag.
 //! A reader refuses a segment that is shorter or longer than its manifest says before it looks into it.
 
 use std::fs::File;
@@ -10,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
-use super::block::{self, Codec, Encoder, Header};
+use super::block::{self, BLOCK_LENGTH, Codec, Encoder, Header};
+use super::cipher::{BlockCipher, BlockPlace, TAG_LENGTH};
 use super::manifest::SegmentEntry;
 use crate::durable::{NewFile, failed, open_regular};
 use crate::error::{Error, Report, Result};
@@ -19,13 +21,42 @@ use crate::error::{Error, Report, Result};
 pub(super) const HEADER_LENGTH: usize = 16;
 const MAGIC: &[u8; 8] = b"SVSEGMNT";
 const VERSION: u16 = 1;
+const SEALED_VERSION: u16 = 2;
+/// What stands before an encrypted block: its length (u32), four zero bytes, its tag.
+const PREFIX_LENGTH: usize = 8 + TAG_LENGTH;
 
 /// A segment that is being written.
 pub(super) struct SegmentWriter {
     file: NewFile,
     encoder: Encoder,
+    sealing: Option<Sealing>,
     headers: blake3::Hasher,
     length: u64,
+}
+
+/// How the blocks of a segment are encrypted.
+pub(super) struct Sealing {
+    cipher: BlockCipher,
+    next: BlockPlace,
+    buffer: Vec<u8>,
+}
+
+/// How blocks lie in a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lying {
+    /// Each behind its header.
+    Plain,
+    /// Each encrypted with its header.
+    Sealed,
+}
+
+/// A block as it was read; nothing of it was checked yet but lengths.
+#[derive(Debug)]
+pub(super) enum Block {
+    /// What was read are the stored bytes of this header.
+    Plain(Header),
+    /// What was read is encrypted, and has this tag.
+    Sealed([u8; TAG_LENGTH]),
 }
 
 /// A segment that is being read.
@@ -33,29 +64,54 @@ pub(super) struct SegmentReader {
     file: File,
     path: PathBuf,
     headers: blake3::Hasher,
+    lying: Lying,
     position: u64,
     length: u64,
 }
 
+impl Sealing {
+    /// For segment number `segment`, from its first block on.
+    pub(super) fn new(cipher: BlockCipher, segment: u64) -> Self {
+        Self { cipher, next: BlockPlace { segment, block: 0 }, buffer: Vec::new() }
+    }
+
+    /// The prefix and the encrypted block, which lies in `buffer` then.
+    fn seal(&mut self, header: &[u8], stored: &[u8]) -> Result<[u8; PREFIX_LENGTH]> {
+        self.buffer.clear();
+        self.buffer.extend_from_slice(header);
+        self.buffer.extend_from_slice(stored);
+        let tag = self.cipher.seal(self.next, &mut self.buffer)?;
+        self.next.block += 1;
+        let mut prefix = [0; PREFIX_LENGTH];
+        let length = u32::try_from(self.buffer.len()).expect("a block is a little more than 1 MiB at most");
+        prefix[..4].copy_from_slice(&length.to_le_bytes());
+        prefix[8..].copy_from_slice(&tag);
+        Ok(prefix)
+    }
+}
+
 impl SegmentWriter {
-    pub(super) fn create(path: &Path, codec: Codec) -> Result<Self> {
+    pub(super) fn create(path: &Path, codec: Codec, sealing: Option<Sealing>) -> Result<Self> {
         let mut file = NewFile::create(path)?;
-        let header = file_header(codec);
+        let lying = if sealing.is_some() { Lying::Sealed } else { Lying::Plain };
+        let header = file_header(codec, lying);
         file.write(&header)?;
         let mut headers = blake3::Hasher::new();
         headers.update(&header);
-        Ok(Self { file, encoder: Encoder::new(codec)?, headers, length: HEADER_LENGTH as u64 })
+        Ok(Self { file, encoder: Encoder::new(codec)?, sealing, headers, length: HEADER_LENGTH as u64 })
     }
 
     /// Appends one block of 1 byte to 1 MiB.
     pub(super) fn write(&mut self, raw: &[u8]) -> Result<()> {
         let (header, stored) = self.encoder.encode(raw);
         let bytes = header.encode();
-        self.headers.update(&bytes);
-        self.file.write(&bytes)?;
-        self.file.write(stored)?;
-        self.length += (bytes.len() + stored.len()) as u64;
-        Ok(())
+        match &mut self.sealing {
+            None => append(&mut self.file, &mut self.headers, &mut self.length, &bytes, stored),
+            Some(sealing) => {
+                let prefix = sealing.seal(&bytes, stored)?;
+                append(&mut self.file, &mut self.headers, &mut self.length, &prefix, &sealing.buffer)
+            }
+        }
     }
 
     /// Where the next block's header will begin.
@@ -77,7 +133,7 @@ impl SegmentWriter {
 
 impl SegmentReader {
     /// Opens a segment in the folder of its image and checks length and header.
-    pub(super) fn open(folder: &Path, entry: &SegmentEntry) -> Result<Self> {
+    pub(super) fn open(folder: &Path, entry: &SegmentEntry, lying: Lying) -> Result<Self> {
         let path = folder.join(&entry.name);
         let file = open_regular(&path).map_err(missing_is_corrupt)?;
         let length = file.metadata().map_err(|e| failed("look at", &path, e))?.len();
@@ -88,10 +144,10 @@ impl SegmentReader {
         }
         // Advice: nothing is lost if the kernel doesn't take it.
         let _ = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_SEQUENTIAL);
-        let mut reader = Self { file, path, headers: blake3::Hasher::new(), position: 0, length };
+        let mut reader = Self { file, path, headers: blake3::Hasher::new(), lying, position: 0, length };
         let mut header = [0; HEADER_LENGTH];
         reader.read_exact(&mut header)?;
-        if header != file_header(entry.codec) {
+        if header != file_header(entry.codec, lying) {
             return Err(reader.damaged("header"));
         }
         reader.headers.update(&header);
@@ -103,17 +159,30 @@ impl SegmentReader {
         self.position
     }
 
-    /// Reads the next block's header, and what is stored of it into `stored`. Neither was compared with a checksum yet: the decoder
-    /// does that with the bytes, [`SegmentReader::finish`] with the headers.
-    pub(super) fn next(&mut self, stored: &mut Vec<u8>) -> Result<Header> {
-        let mut bytes = [0; block::HEADER_LENGTH];
-        self.read_exact(&mut bytes)?;
-        let header = Header::decode(&bytes).map_err(|_| self.damaged("block header"))?;
-        self.headers.update(&bytes);
-        // At most 1 MiB: the header was checked.
-        stored.resize(header.stored_length(), 0);
+    /// Reads the next block: what tells how to read it, and what is stored of it into `stored`. Neither was compared with a checksum or
+    /// tag yet: the decoder does that with the bytes, [`SegmentReader::finish`] with what stands before them.
+    pub(super) fn next(&mut self, stored: &mut Vec<u8>) -> Result<Block> {
+        let (block, length) = match self.lying {
+            Lying::Plain => {
+                let mut bytes = [0; block::HEADER_LENGTH];
+                self.read_exact(&mut bytes)?;
+                self.headers.update(&bytes);
+                let header = Header::decode(&bytes).map_err(|_| self.damaged("block header"))?;
+                let length = header.stored_length();
+                (Block::Plain(header), length)
+            }
+            Lying::Sealed => {
+                let mut bytes = [0; PREFIX_LENGTH];
+                self.read_exact(&mut bytes)?;
+                self.headers.update(&bytes);
+                let (length, tag) = prefix(&bytes).ok_or_else(|| self.damaged("length of a block"))?;
+                (Block::Sealed(tag), length)
+            }
+        };
+        // A little more than 1 MiB at most: lengths were checked.
+        stored.resize(length, 0);
         self.read_exact(stored)?;
-        Ok(header)
+        Ok(block)
     }
 
     /// Checks that the segment ends here and that its headers are those that were written.
@@ -142,10 +211,36 @@ impl SegmentReader {
     }
 }
 
-fn file_header(codec: Codec) -> [u8; HEADER_LENGTH] {
+fn append(
+    file: &mut NewFile,
+    headers: &mut blake3::Hasher,
+    length: &mut u64,
+    header: &[u8],
+    stored: &[u8],
+) -> Result<()> {
+    headers.update(header);
+    file.write(header)?;
+    file.write(stored)?;
+    *length += (header.len() + stored.len()) as u64;
+    Ok(())
+}
+
+/// The length of an encrypted block and its tag.
+fn prefix(bytes: &[u8; PREFIX_LENGTH]) -> Option<(usize, [u8; TAG_LENGTH])> {
+    let length = u32::from_le_bytes(bytes[..4].try_into().expect("four bytes")) as usize;
+    let possible = block::HEADER_LENGTH..=block::HEADER_LENGTH + BLOCK_LENGTH;
+    let sound = possible.contains(&length) && bytes[4..8] == [0; 4];
+    sound.then(|| (length, bytes[8..].try_into().expect("the rest")))
+}
+
+fn file_header(codec: Codec, lying: Lying) -> [u8; HEADER_LENGTH] {
+    let version = match lying {
+        Lying::Plain => VERSION,
+        Lying::Sealed => SEALED_VERSION,
+    };
     let mut bytes = [0; HEADER_LENGTH];
     bytes[..8].copy_from_slice(MAGIC);
-    bytes[8..10].copy_from_slice(&VERSION.to_le_bytes());
+    bytes[8..10].copy_from_slice(&version.to_le_bytes());
     bytes[10] = codec.number();
     bytes
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use policies::id::{ImageId, ServiceName};
 
-use super::places::{Places, bytes_in};
+use super::places::{Places, Spill, bytes_in};
 use crate::durable::{failed, free_space};
 use crate::error::{Error, Report, Result};
 
@@ -20,7 +20,7 @@ pub(super) enum Place {
     Disk,
 }
 
-/// Chooses memory if `bytes` fit there with room to spare, else the disk.
+/// Chooses memory if `bytes` fit there with room to spare, else the disk if that is allowed.
 pub(super) fn place_for(
     places: &Places,
     bytes: u64,
@@ -33,6 +33,12 @@ pub(super) fn place_for(
     };
     if fits {
         return Ok(Place::Memory);
+    }
+    if places.spill == Spill::Never {
+        let text = format!("not enough memory for {bytes} bytes of a hot image");
+        let remedy = "with encryption none may lie on disk: raise store.hot_max_size or the size of /dev/shm, or give the \
+            host more memory";
+        return Err(Error::Unavailable(Report::new(text).remedy(remedy)));
     }
     disk_has(&places.store, bytes, min_free).map(|()| Place::Disk)
 }
@@ -61,9 +67,17 @@ pub(super) fn hot_bytes(places: &Places) -> Result<u64> {
     Ok(sum)
 }
 
-/// Bytes of one hot copy, if it lies in memory.
+/// Bytes of one hot copy, as far as it lies in memory.
 pub(super) fn hot_bytes_of(places: &Places, service: &ServiceName, id: &ImageId) -> Result<u64> {
-    places.hot_in_memory(service, id).map_or(Ok(0), |folder| bytes_in(&folder.join("criu")))
+    let criu = places.hot_in_memory(service, id).map(|folder| folder.join("criu"));
+    let folders = criu.into_iter().chain(places.files_in_memory(service, id));
+    folders.map(|folder| bytes_in(&folder)).sum()
+}
+
+/// That a folder lies in memory.
+pub(super) fn is_in_memory(folder: &Path) -> Result<bool> {
+    let found = statfs(folder).map_err(|e| failed("look at", folder, e.into()))?;
+    Ok(found.filesystem_type() == TMPFS_MAGIC)
 }
 
 /// Bytes of all durable images.
@@ -87,10 +101,8 @@ fn fits_in_memory(memory: &Path, bytes: u64) -> Result<bool> {
     if free_space(memory)? < wanted {
         return Ok(false);
     }
-    let found = statfs(memory).map_err(|e| failed("look at", memory, e.into()))?;
-    let on_tmpfs = found.filesystem_type() == TMPFS_MAGIC;
     // What isn't tmpfs takes no memory, whatever the folder is called.
-    Ok(!on_tmpfs
+    Ok(!is_in_memory(memory)?
         || memory_available().is_none_or(|available| available >= wanted.saturating_add(MEMORY_RESERVE)))
 }
 
@@ -109,12 +121,17 @@ mod tests {
     fn memory_is_chosen_while_it_suffices_then_the_disk_then_nothing() {
         let (store, memory) = (tempfile::tempdir(), tempfile::tempdir_in("/dev/shm"));
         let (store, memory) = (store.expect("a folder"), memory.expect("a folder in memory"));
-        let places = Places { store: store.path().into(), memory: Some(memory.path().into()) };
+        let places =
+            Places { store: store.path().into(), memory: Some(memory.path().into()), spill: Spill::ToDisk };
+        let kept = Places { spill: Spill::Never, ..places.clone() };
         let without = Places { memory: None, ..places.clone() };
         assert!(memory_available().expect("this kernel says") > 0);
         assert_eq!(place_for(&places, 1000, None, 0).expect("room"), Place::Memory);
         assert_eq!(place_for(&places, 1000, Some(999), 0).expect("room"), Place::Disk);
         assert_eq!(place_for(&without, 1000, None, 0).expect("room"), Place::Disk);
+        assert_eq!(place_for(&kept, 1000, None, 0).expect("room"), Place::Memory);
+        let error = place_for(&kept, 1000, Some(999), 0).expect_err("not on disk");
+        assert!(error.kind() == "unavailable" && error.report().remedy_text().is_some(), "{error}");
         let error = place_for(&places, u64::MAX / 2, None, 0).expect_err("no disk is that big");
         assert!(error.kind() == "unavailable" && error.report().remedy_text().is_some(), "{error}");
         assert!(place_for(&places, 0, Some(0), u64::MAX).is_ok(), "memory needs no free disk");

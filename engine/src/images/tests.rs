@@ -5,6 +5,7 @@
 mod carry;
 mod crash;
 mod damage;
+mod encryption;
 mod full;
 mod life;
 
@@ -17,8 +18,11 @@ use policies::id::{Epoch, ImageId, ServiceName};
 use policies::image::ImageVerdict;
 use policies::time::WallTime;
 
-use super::{About, Codec, Hot, Manifest, Prepared, RuntimeFacts, Settings, StageNeeds, Store};
+use super::{
+    About, Codec, Hot, KeySource, Keyring, Manifest, Prepared, RuntimeFacts, Settings, StageNeeds, Store,
+};
 use crate::compat::Host;
+use crate::durable;
 
 const MIB: usize = 1 << 20;
 const CODECS: [Codec; 3] = [Codec::None, Codec::Lz4, Codec::Zstd];
@@ -27,6 +31,8 @@ const CODECS: [Codec; 3] = [Codec::None, Codec::Lz4, Codec::Zstd];
 struct Fixture {
     disk: tempfile::TempDir,
     memory: tempfile::TempDir,
+    /// Key files: that of new images first, then former ones; none, and images are not encrypted.
+    keys: Vec<PathBuf>,
 }
 
 /// What an image holds: names and contents, CRIU's and the captured.
@@ -39,25 +45,30 @@ struct Content {
 impl Fixture {
     fn new() -> Self {
         let memory = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
-        Self { disk: tempfile::tempdir().expect("a folder on disk"), memory }
+        Self { disk: tempfile::tempdir().expect("a folder on disk"), memory, keys: Vec::new() }
     }
 
     /// One whose disk is in memory too: for tests that damage and look thousands of times, and don't need the syncs.
     fn quick() -> Self {
         let folder = || tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
-        Self { disk: folder(), memory: folder() }
+        Self { disk: folder(), memory: folder(), keys: Vec::new() }
+    }
+
+    /// The same with images encrypted under a key of these bytes.
+    fn encrypted(mut self, key: u8) -> Self {
+        self.use_key(key);
+        self
+    }
+
+    /// From now on new images get another key; the one before it is a former one.
+    fn use_key(&mut self, key: u8) {
+        let path = self.memory.path().join(format!("key-{key}"));
+        durable::atomic_write_volatile(&path, &[key; 32], 0o600).expect("written");
+        self.keys.insert(0, path);
     }
 
     fn settings(&self) -> Settings {
-        Settings {
-            path: self.disk.path().join("store"),
-            hot: Some(self.memory.path().join("hot")),
-            hot_max_size: None,
-            keep_hot: 1,
-            codec: Codec::Zstd,
-            min_free: 0,
-            max_total_size: None,
-        }
+        settings_in(self.disk.path(), self.memory.path(), &self.keys)
     }
 
     /// Opens the store as a start of the supervisor does.
@@ -127,6 +138,24 @@ impl Content {
     fn of(prepared: &Prepared) -> Self {
         Self { criu: contents(prepared.criu_dir()), files: contents(prepared.files_dir()) }
     }
+}
+
+fn settings_in(disk: &Path, memory: &Path, keys: &[PathBuf]) -> Settings {
+    Settings {
+        path: disk.join("store"),
+        hot: Some(memory.join("hot")),
+        hot_max_size: None,
+        keep_hot: 1,
+        codec: Codec::Zstd,
+        keys: keyring(keys),
+        min_free: 0,
+        max_total_size: None,
+    }
+}
+
+fn keyring(keys: &[PathBuf]) -> Keyring {
+    let sources: Vec<KeySource> = keys.iter().cloned().map(KeySource::File).collect();
+    Keyring::load(sources.first(), sources.get(1..).unwrap_or_default()).expect("keys")
 }
 
 /// Stages, dumps and seals.

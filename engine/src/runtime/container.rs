@@ -8,6 +8,8 @@
 
 mod engine;
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant as Clock};
 
@@ -39,6 +41,53 @@ const REST_KNOWN: Duration = Duration::from_secs(2);
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Noted {
     image: String,
+    /// Names of the volumes and where they were on the host.
+    #[serde(default)]
+    volumes: BTreeMap<String, PathBuf>,
+}
+
+/// What a container is made of, for images that come from elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// The digest of its image.
+    pub image: String,
+    /// Where its own changes are.
+    pub changes: PathBuf,
+    /// The layers under them, the uppermost first.
+    pub lower: Vec<PathBuf>,
+    /// Its named volumes.
+    pub volumes: Vec<Volume>,
+}
+
+/// A named volume of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// Its name.
+    pub name: String,
+    /// Where the container sees it.
+    pub destination: PathBuf,
+    /// Where it is on this host.
+    pub source: PathBuf,
+}
+
+impl Layout {
+    /// What an image of this container has as [`Dumped::state`], with its volumes under these names.
+    ///
+    /// # Errors
+    /// `Internal` when it cannot be written down.
+    pub fn state(&self, volumes: BTreeMap<String, PathBuf>) -> Result<serde_json::Value> {
+        noted(&Noted { image: self.image.clone(), volumes })
+    }
+}
+
+/// The volumes that an image notes: names, and where they were.
+pub fn volumes_of(state: &serde_json::Value) -> BTreeMap<String, PathBuf> {
+    serde_json::from_value::<Noted>(state.clone()).unwrap_or_default().volumes
+}
+
+fn noted(what: &Noted) -> Result<serde_json::Value> {
+    serde_json::to_value(what)
+        .map_err(|e| Error::Internal(Report::new("note what belongs to an image").because(e)))
 }
 
 /// A service that is an engine's container.
@@ -88,7 +137,7 @@ impl<E: Engine> Container<E> {
     }
 
     async fn start_now(&self) -> Result<Instance> {
-        self.place.clear_network_lock().await?;
+        self.place.release_connections().await?;
         self.engine.ready().await?;
         if let Some(recipe) = self.engine.recipe()
             && self.engine.find().await?.is_none()
@@ -189,10 +238,10 @@ impl<E: Engine> Container<E> {
             (first, second) => first.or(second),
         };
         let dump = Dump { while_frozen, ..dump };
-        let noted = serde_json::to_value(Noted { image: known.image.clone() })
-            .map_err(|e| Error::Internal(Report::new("note what belongs to an image").because(e)))?;
+        let volumes = known.volumes().map(|volume| (volume.name, volume.source)).collect();
+        let state = noted(&Noted { image: known.image.clone(), volumes })?;
         let complete = self.engine.complete(&known, &options, &images);
-        dump::container(&self.place, &instance, &folder, &options, dump, complete, noted).await
+        dump::container(&self.place, &instance, &folder, &options, dump, complete, state).await
     }
 
     async fn restore_now(&self, from: RestoreFrom<'_>) -> Result<Instance> {
@@ -211,7 +260,7 @@ impl<E: Engine> Container<E> {
             ))));
         }
         self.engine.restore(&known, &from, &self.place.options.get()).await?;
-        self.place.clear_network_lock().await?;
+        self.place.release_connections().await?;
         self.instance(self.known().await?).await
     }
 
@@ -251,6 +300,16 @@ impl<E: Engine> Container<E> {
             volumes: volumes.collect(),
             mounts: known.mounts.iter().map(|m| (m.destination.clone(), m.source.clone())).collect(),
         })
+    }
+
+    async fn layout_now(&self) -> Result<Layout> {
+        let known = self.known().await?;
+        let (kind, name) = (self.engine.kind(), self.engine.container());
+        let changes = known.changes.clone().ok_or_else(|| {
+            Error::Refused(Report::new(format!("find the writable layer of the {kind} container {name}")))
+        })?;
+        let volumes = known.volumes().collect();
+        Ok(Layout { image: known.image, changes, lower: known.lower, volumes })
     }
 
     async fn remove_now(&self) -> Result<()> {
@@ -316,7 +375,11 @@ impl<E: Engine> Runtime for Container<E> {
     }
 
     fn give_up_suspended(&self) -> Effect<'_, ()> {
-        Box::pin(self.place.clear_network_lock())
+        Box::pin(self.place.release_connections())
+    }
+
+    fn layout(&self) -> Effect<'_, Layout> {
+        Box::pin(self.layout_now())
     }
 
     fn remove(&self) -> Effect<'_, ()> {

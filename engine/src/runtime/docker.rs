@@ -4,6 +4,8 @@
 //! of symbolic links. What it does with a checkpoint's files (it packs and unpacks them several times) it then does
 //! with links only; CRIU follows them to the image. They are relative, because CRIU may open them from inside the container.
 
+mod options;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant as Clock};
 
@@ -39,8 +41,6 @@ const AWAY_MAX: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long one request may take.
 const REQUEST_MAX: Duration = Duration::from_secs(30);
-/// Where CRIU, run by runc, looks for options that docker does not pass.
-const RUNC_OPTIONS: &str = "/etc/criu/runc.conf";
 /// More steps up than any folder is deep that docker unpacks a checkpoint in; above the root there is nothing.
 const UP: usize = 40;
 
@@ -244,17 +244,7 @@ impl Engine for Docker {
     }
 
     fn dump_options(&self, options: Options) -> Result<Options> {
-        if options.tcp != Tcp::Established {
-            return Ok(Options { tcp: Tcp::Close, ..options });
-        }
-        let told = std::fs::read_to_string(RUNC_OPTIONS).unwrap_or_default();
-        if told.lines().any(|line| line.trim() == "tcp-established") {
-            return Ok(options);
-        }
-        Err(Error::Refused(
-            Report::new("checkpoint with tcp = \"established\": docker's restore would not keep connections")
-                .remedy(format!("add a line `tcp-established` to {RUNC_OPTIONS}, or set tcp = \"close\"")),
-        ))
+        options::for_docker(options)
     }
 
     fn complete<'a>(&'a self, _: &'a Known, options: &'a Options, dump: &'a Path) -> Effect<'a, ()> {

@@ -1,14 +1,17 @@
 //! Containers of podman, by its command line: its API can neither restore from a folder nor hand out what that needs.
 //!
 //! podman restores from the folder `checkpoint` in the container's own; a symbolic link to our image stands there while it does.
-//! What podman itself would have noted beside a checkpoint, the addresses and the contents of `/dev/shm`, is noted with ours.
+//! What podman itself would have noted beside a checkpoint, the addresses, the contents of `/dev/shm` and the container's definition, is noted with ours.
 
+mod definition;
 mod inspected;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use inspected::Inspected;
+use serde::Deserialize;
+use serde_json::Value;
 
 use super::container::{Container, Engine, Known};
 use super::{Effect, Place, Recipe, RestoreFrom, Runtime};
@@ -33,12 +36,20 @@ pub struct Spec {
 
 /// How long podman may take for what is not a restore.
 const PODMAN_MAX: Duration = Duration::from_secs(30);
+/// Longest specification of a container.
+const SPEC_LENGTH_MAX: u64 = 4 << 20;
 /// Where podman looks for the addresses of a container that it restores.
-const NETWORK: &str = "network.status";
+pub const NETWORK: &str = "network.status";
 /// Where it looks for the contents of `/dev/shm`.
-const SHARED_MEMORY: &str = "devshm-checkpoint.tar";
+pub const SHARED_MEMORY: &str = "devshm-checkpoint.tar";
 /// Where it looks for CRIU's images.
-const CHECKPOINT: &str = "checkpoint";
+pub const CHECKPOINT: &str = "checkpoint";
+/// The container's definition in a checkpoint archive of podman's.
+pub const CONFIG: &str = "config.dump";
+/// What the container's OCI runtime was told, in such an archive.
+pub const SPEC: &str = "spec.dump";
+/// What the files of podman's that an image holds beside CRIU's are called.
+pub const NOTES: [&str; 4] = [CONFIG, SPEC, NETWORK, SHARED_MEMORY];
 
 /// A service that is a container of podman.
 pub fn podman(place: Place, spec: Spec) -> impl Runtime {
@@ -81,9 +92,12 @@ impl Podman {
                 Report::new(format!("inspect the container {name}")).output(lines),
             ));
         }
-        let mut found: Vec<Inspected> = serde_json::from_str(&output.stdout)
-            .map_err(|e| Error::Internal(Report::new("read what podman says of a container").because(e)))?;
-        Ok(found.pop().map(Known::from))
+        let cannot_read = |e| Error::Internal(Report::new("read what podman says of a container").because(e));
+        let mut found: Vec<Value> = serde_json::from_str(&output.stdout).map_err(cannot_read)?;
+        let Some(said) = found.pop() else { return Ok(None) };
+        let definition = definition::of(&said);
+        let known = Inspected::deserialize(said).map_err(cannot_read)?.into();
+        Ok(Some(Known { definition, ..known }))
     }
 
     async fn create_now(&self, recipe: &Recipe) -> Result<()> {
@@ -164,6 +178,7 @@ impl Engine for Podman {
                     0o600,
                 )?;
             }
+            note_definition(known, dump)?;
             match options.tcp {
                 Tcp::Close => close_connections(dump),
                 Tcp::Established | Tcp::SkipInFlight => Ok(()),
@@ -185,6 +200,14 @@ impl Podman {
     async fn done_start(&self) -> Result<()> {
         self.done("start", &["start", &self.spec.container], PODMAN_MAX).await
     }
+}
+
+/// What podman itself would note for a checkpoint that is to be restored elsewhere.
+fn note_definition(known: &Known, dump: &Path) -> Result<()> {
+    let spec = durable::read_limited(&known.folder.join("config.json"), SPEC_LENGTH_MAX)?;
+    durable::atomic_write_volatile(&dump.join(SPEC), &spec, durable::FILE_MODE)?;
+    let definition = known.definition.to_string();
+    durable::atomic_write_volatile(&dump.join(CONFIG), definition.as_bytes(), durable::FILE_MODE)
 }
 
 /// Packs a folder as podman does it, with the same program.

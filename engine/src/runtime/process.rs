@@ -8,10 +8,10 @@ use tokio::sync::Mutex;
 
 use super::{
     Attached, Dump, Dumped, Effect, Features, Folders, Handle, Instance, KnownShim, Place, RestoreFrom,
-    Runtime, kept, kill_members,
+    Runtime, kill_members,
 };
-use crate::checkpoint::{self, BeforeEnd, Plan};
-use crate::criu::{DumpTarget, Start, Worker};
+use crate::checkpoint::{self, Plan};
+use crate::criu::{DumpTarget, Start, Worker, keep_timers};
 use crate::error::{Error, Report, Result};
 use crate::process::pidfd::PidFd;
 use crate::shim::client::Running;
@@ -73,7 +73,7 @@ impl Process {
     }
 
     async fn start_now(&self) -> Result<Instance> {
-        self.place.clear_network_lock().await?;
+        self.place.release_connections().await?;
         let cgroup = self.place.hierarchies.make(&self.place.node, &self.place.service)?;
         let shim = self.place.shim(&self.shim, self.spec.isolation).await?;
         let mut env = vec![("PATH".to_owned(), default_path())];
@@ -154,23 +154,21 @@ impl Process {
         let left = Left { pipes: self.pipes(instance.handle.pid), last_pid: worker.pid() };
         let state = serde_json::to_value(left)
             .map_err(|e| Error::Internal(Report::new("note what belongs to an image").because(e)))?;
+        let images = dump.images;
+        let complete = async move { keep_timers(images) };
+        let (before_end, afterwards) =
+            self.place.finishing(dump.before_end, complete, images, instance.handle.pid, state.clone());
         let plan = Plan {
             target: DumpTarget { pid: instance.handle.inner_pid, ..DumpTarget::default() },
             cgroup: &instance.handle.cgroup,
             shim,
             options: &self.place.options.get(),
-            before_end: dump.before_end.map(|keep| {
-                let (state, images) = (state.clone(), dump.images);
-                let before_end = async move {
-                    self.place.note_network_lock(images)?;
-                    kept(keep, state).await
-                };
-                Box::pin(before_end) as BeforeEnd<'_>
-            }),
+            before_end,
             limit: dump.limit,
             pid: instance.handle.pid,
         };
         let pause = checkpoint::dump(plan, worker, dump.while_frozen).await?;
+        afterwards.await?;
         Ok(Dumped { pause, state })
     }
 
@@ -192,7 +190,7 @@ impl Process {
         let worker = Worker::start(&self.place.criu, &shim, start).await?;
         let pid = worker.restore(&self.place.options.get(), from.limit).await?;
         let running = shim.track(pid).await?;
-        self.place.clear_network_lock().await?;
+        self.place.release_connections().await?;
         self.instance(shim, running, cgroup).await
     }
 
@@ -299,7 +297,7 @@ impl Runtime for Process {
     }
 
     fn give_up_suspended(&self) -> Effect<'_, ()> {
-        Box::pin(self.place.clear_network_lock())
+        Box::pin(self.place.release_connections())
     }
 
     fn remove(&self) -> Effect<'_, ()> {

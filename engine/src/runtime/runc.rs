@@ -60,7 +60,7 @@ impl Runc {
     }
 
     async fn start_now(&self) -> Result<Instance> {
-        self.place.clear_network_lock().await?;
+        self.place.release_connections().await?;
         let folder = self.prepare_bundle()?;
         let shim = self.place.shim(&self.shim, Isolation::None).await?;
         let pid_file = self.pid_file();
@@ -125,7 +125,7 @@ impl Runc {
         arguments.extend(switches.iter().filter(|(on, _)| *on).map(|(_, name)| *name));
         let restored = self.runc(&shim, &arguments, from.limit, true).await;
         restored.map_err(|error| with_criu_log(error, &work.join("restore.log")))?;
-        self.place.clear_network_lock().await?;
+        self.place.release_connections().await?;
         self.instance(shim).await
     }
 
@@ -278,7 +278,7 @@ impl Runtime for Runc {
     }
 
     fn give_up_suspended(&self) -> Effect<'_, ()> {
-        Box::pin(self.place.clear_network_lock())
+        Box::pin(self.place.release_connections())
     }
 
     fn remove(&self) -> Effect<'_, ()> {

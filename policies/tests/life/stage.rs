@@ -64,6 +64,7 @@ pub(crate) fn image(name: &str, taken_at: u64, verdict: ImageVerdict) -> ImageFa
         durable: true,
         pinned: false,
         damaged: false,
+        locked: false,
         incompatible: None,
         size: 1,
         parent: None,

@@ -46,6 +46,30 @@ pub(crate) struct VerifiedImage {
     pub(crate) took_ms: f64,
 }
 
+/// What a rotation of keys has done.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RekeyedImages {
+    /// The id of the key that images are encrypted under now.
+    pub(crate) key: String,
+    /// Images whose data key was wrapped anew.
+    pub(crate) done: Vec<String>,
+    /// How many were under that key already.
+    pub(crate) already: usize,
+    /// How many are not encrypted.
+    pub(crate) plain: usize,
+    /// Images that were not done.
+    pub(crate) left: Vec<LeftImage>,
+}
+
+/// An image that is still under another key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LeftImage {
+    /// Its id.
+    pub(crate) id: String,
+    /// Why.
+    pub(crate) why: String,
+}
+
 /// A request that was not granted.
 #[derive(Debug)]
 pub(super) struct Failure {

@@ -1,33 +1,22 @@
-//! Images over the API: what there is, whether it is whole, pins, and the way out as an archive.
+//! Images over the API: what there is, whether it is whole, pins.
 //!
 //! The store may take as long as a disk takes, so every call of it is on a thread for blocking work.
 
-use std::io::{self, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
 use engine::compat::{Host, Reason, Strictness};
 use engine::error::Report;
 use engine::images::{ImageRecord, Store};
 use engine::{Error, compat};
-use futures_util::stream;
 use policies::id::{ImageId, ServiceName};
 use serde::Deserialize;
-use tokio::sync::mpsc;
 
 use super::Api;
-use super::answer::{Failure, VerifiedImage};
+use super::answer::{Failure, LeftImage, RekeyedImages, VerifiedImage};
 use crate::status::ImageStatus;
-
-/// Bytes of an archive that travel at once.
-const CHUNK: usize = 256 << 10;
-/// Chunks that may wait for a slow reader.
-const CHUNKS_WAITING: usize = 4;
 
 /// Which images.
 #[derive(Debug, Deserialize)]
@@ -52,6 +41,7 @@ fn image_status(record: &ImageRecord, here: Result<&Host, &str>, now: SystemTime
         pinned: facts.pinned,
         damaged: record.damage.clone(),
         incompatible: facts.incompatible.clone().or_else(|| incompatible(record, here)),
+        key: record.key.clone(),
         size_bytes: record.sizes.raw,
         stored_bytes: record.sizes.stored,
         pause_ms: record
@@ -110,6 +100,19 @@ pub(super) async fn verify(
     }))
 }
 
+/// `POST /v1/rekey`
+pub(super) async fn rekey(State(api): State<Api>) -> Result<Json<RekeyedImages>, Failure> {
+    let outcome = in_store(&api, Store::rekey).await??;
+    let left = outcome.left.into_iter().map(|(id, why)| LeftImage { id: id.to_string(), why });
+    Ok(Json(RekeyedImages {
+        key: outcome.key,
+        done: outcome.done.iter().map(ToString::to_string).collect(),
+        already: outcome.already,
+        plain: outcome.plain,
+        left: left.collect(),
+    }))
+}
+
 /// `POST /v1/images/{id}/pin`
 pub(super) async fn pin(
     State(api): State<Api>,
@@ -124,45 +127,6 @@ pub(super) async fn unpin(
     Path(id): Path<String>,
 ) -> Result<Json<ImageStatus>, Failure> {
     mark(&api, &id, Store::unpin).await
-}
-
-/// `GET /v1/images/{id}/export`: the archive. Damage is found before its first byte; whatever goes wrong after that breaks the
-/// connection off, so that half an archive never looks like a whole one.
-pub(super) async fn export(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Failure> {
-    let (service, id) = find(&api, &id).await?;
-    let turn = api.exporting.clone().try_acquire_owned();
-    let turn = turn.map_err(|_| Failure::busy("as many exports as allowed are running; try again"))?;
-    let (sender, mut chunks) = mpsc::channel(CHUNKS_WAITING);
-    let store = api.control.store().clone();
-    let name = format!("attachment; filename=\"{service}-{id}.image\"");
-    tokio::task::spawn_blocking(move || {
-        let _turn = turn;
-        let mut to = Chunks { gathered: Vec::with_capacity(CHUNK), sender: sender.clone() };
-        let written = store.export(&id, &mut to).and_then(|_| to.flush().map_err(gone));
-        if let Err(error) = written {
-            // If nobody listens any more, that was the error.
-            let _ = sender.blocking_send(Err(error));
-        }
-    });
-    let first = match chunks.recv().await {
-        Some(Ok(chunk)) => chunk,
-        Some(Err(error)) => {
-            if matches!(error, Error::Corrupt(_)) {
-                api.control.images_changed(&service).await;
-            }
-            return Err(error.into());
-        }
-        None => return Err(Error::Internal(Report::new("export ended without a byte")).into()),
-    };
-    let rest = stream::unfold((Some(first), chunks), async |(first, mut chunks)| {
-        let chunk = match first {
-            Some(chunk) => Some(Ok(chunk)),
-            None => chunks.recv().await,
-        };
-        chunk.map(|chunk| (chunk, (None, chunks)))
-    });
-    let headers = [(header::CONTENT_TYPE, "application/octet-stream"), (header::CONTENT_DISPOSITION, &name)];
-    Ok((headers, Body::from_stream(rest)).into_response())
 }
 
 async fn mark(
@@ -196,7 +160,7 @@ fn records(store: &Store, service: Option<&str>, known: bool) -> Result<Vec<Imag
 }
 
 /// Whose image it is.
-async fn find(api: &Api, id: &str) -> Result<(ServiceName, ImageId), Failure> {
+pub(super) async fn find(api: &Api, id: &str) -> Result<(ServiceName, ImageId), Failure> {
     let absent = Failure::absent(format!("no such image: {id} (`supervisor images` lists those there are)"));
     let Ok(id) = ImageId::try_from(id) else { return Err(absent) };
     let wanted = id.clone();
@@ -205,7 +169,7 @@ async fn find(api: &Api, id: &str) -> Result<(ServiceName, ImageId), Failure> {
     found.map(|record| (record.service, id)).ok_or(absent)
 }
 
-async fn with_host(api: &Api, records: Vec<ImageRecord>) -> Result<Vec<ImageStatus>, Failure> {
+pub(super) async fn with_host(api: &Api, records: Vec<ImageRecord>) -> Result<Vec<ImageStatus>, Failure> {
     let criu = api.control.status().await.criu;
     in_store(api, move |_| {
         // The node's status says CRIU's version, or in words why there is none.
@@ -223,40 +187,11 @@ fn shown(records: &[ImageRecord], here: Result<&Host, &str>) -> Vec<ImageStatus>
     records.iter().map(|record| image_status(record, here, now)).collect()
 }
 
-async fn in_store<T: Send + 'static>(
+pub(super) async fn in_store<T: Send + 'static>(
     api: &Api,
     work: impl FnOnce(&Store) -> T + Send + 'static,
 ) -> Result<T, Failure> {
     let store = api.control.store().clone();
     let done = tokio::task::spawn_blocking(move || work(&store)).await;
     done.map_err(|e| Error::Internal(Report::new("work in the store").because(e)).into())
-}
-
-fn gone(error: io::Error) -> Error {
-    Error::Unavailable(Report::new("cannot send the archive").because(error))
-}
-
-/// Gathers an archive into chunks for the connection.
-struct Chunks {
-    gathered: Vec<u8>,
-    sender: mpsc::Sender<engine::Result<Vec<u8>>>,
-}
-
-impl Write for Chunks {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let taken = bytes.len().min(CHUNK - self.gathered.len());
-        self.gathered.extend_from_slice(&bytes[..taken]);
-        if self.gathered.len() == CHUNK {
-            self.flush()?;
-        }
-        Ok(taken)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if self.gathered.is_empty() {
-            return Ok(());
-        }
-        let chunk = std::mem::replace(&mut self.gathered, Vec::with_capacity(CHUNK));
-        self.sender.blocking_send(Ok(chunk)).map_err(|_| io::ErrorKind::BrokenPipe.into())
-    }
 }

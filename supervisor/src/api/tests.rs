@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use engine::compat::Host;
-use engine::images::{About, Codec, RuntimeFacts, Settings, StageNeeds, Store};
+use engine::images::{About, Codec, Keyring, RuntimeFacts, Settings, StageNeeds, Store};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
@@ -53,6 +53,7 @@ impl Fixture {
             hot_max_size: None,
             keep_hot: 0,
             codec: Codec::Zstd,
+            keys: Keyring::none(),
             min_free: 0,
             max_total_size: None,
         };
@@ -82,7 +83,7 @@ impl Fixture {
     }
 
     /// The status code and the document.
-    pub(super) async fn get(&self, path: &str) -> (u16, Value) {
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
         self.call("GET", path, "").await
     }
 
@@ -177,7 +178,7 @@ fn web(images_changed: Arc<AtomicUsize>) -> Entry {
             match message {
                 Message::Request { action: Action::Start, reply } => unanswered.push(reply),
                 Message::Request { action, reply } => reply.send(by_rote(action)).expect("somebody waits"),
-                Message::ImagesChanged => {
+                Message::ImagesChanged(_) => {
                     images_changed.fetch_add(1, Ordering::SeqCst);
                 }
                 _ => {}
@@ -199,7 +200,9 @@ fn by_rote(action: Action) -> Answer {
         Action::Checkpoint => answer("done", "checkpoint taken", Some("i1".to_owned())),
         Action::Restore { image } => answer("failed", "cannot be restored", image),
         Action::Stop => answer("denied", "not now", None),
-        Action::Start | Action::Pause | Action::Unpause => answer("already-so", "it is so", None),
+        Action::Start | Action::Suspend | Action::Resume | Action::Pause | Action::Unpause => {
+            answer("already-so", "it is so", None)
+        }
     }
 }
 

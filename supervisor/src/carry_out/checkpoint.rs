@@ -51,8 +51,12 @@ impl Shared {
         let freezing = Freezing::begin(&self.freezes);
         let instance = self.running_instance()?;
         let planned = self.plan(&instance).await?;
-        let dump =
-            Dump { images: &planned.staging_dir, limit, before_end: None, while_frozen: planned.while_frozen };
+        let dump = Dump {
+            images: &planned.staging_dir,
+            limit,
+            before_end: None,
+            while_frozen: planned.while_frozen,
+        };
         let Dumped { pause, state } = self.parts().runtime.checkpoint(dump).await?;
         drop(freezing);
         let (seal, taken_at) = (planned.seal, planned.taken_at);
@@ -99,7 +103,9 @@ impl Shared {
         };
         let kept = lock(&kept).take();
         let (hot, manifest) = kept.ok_or_else(|| {
-            engine::Error::Internal(Report::new("suspend a service: it has ended, but its image was not kept"))
+            engine::Error::Internal(Report::new(
+                "suspend a service: it has ended, but its image was not kept",
+            ))
         })?;
         self.tell_durable(&hot.id, &manifest, begun.elapsed());
         Ok((facts(hot, planned.taken_at, Durable::Already), dumped.pause))
@@ -184,6 +190,7 @@ fn facts(hot: Hot, taken_at: WallTime, durable: Durable) -> ImageFacts {
         durable: durable == Durable::Already,
         pinned: false,
         damaged: false,
+        locked: false,
         incompatible: None,
         size: hot.raw_len,
         parent: None,
@@ -207,12 +214,17 @@ impl Drop for Freezing<'_> {
 }
 
 fn now() -> WallTime {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    wall_time(SystemTime::now())
+}
+
+/// A time of the system's clock, as images have it.
+pub(crate) fn wall_time(time: SystemTime) -> WallTime {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     WallTime::from_unix_nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// Sorts by time; the tail keeps two nodes of one microsecond apart.
-fn image_id() -> engine::Result<ImageId> {
+pub(crate) fn image_id() -> engine::Result<ImageId> {
     let now = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
     let stamp: String = now.chars().filter(|c| !matches!(c, '-' | ':')).collect();
     let tail =

@@ -10,13 +10,10 @@ use engine::capture::{
 use engine::checkpoint::WhileFrozen;
 use engine::freeze::Cgroup;
 use engine::images::Prepared;
-use engine::runtime::{Folders, Root};
+use engine::runtime::{Folders, ROOT_TREE, Root};
 
 use super::{Shared, blocking, lock};
 use crate::assemble::Parts;
-
-/// The name of the container's own root among the trees.
-const ROOT: &str = "rootfs";
 
 /// A capture that is ready to be done under the freeze.
 pub(super) struct Ready {
@@ -116,9 +113,9 @@ fn trees(parts: &Parts, folders: &Folders, baseline: Option<Timestamp>) -> Vec<T
     let mut trees = Vec::new();
     match &folders.root {
         Some(Root::Whole(path)) if parts.rootfs => {
-            trees.push(tree(ROOT.to_owned(), path, baseline.map(|taken_at| Baseline { taken_at })));
+            trees.push(tree(ROOT_TREE.to_owned(), path, baseline.map(|taken_at| Baseline { taken_at })));
         }
-        Some(Root::Changes(path)) if parts.rootfs => trees.push(tree(ROOT.to_owned(), path, None)),
+        Some(Root::Changes(path)) if parts.rootfs => trees.push(tree(ROOT_TREE.to_owned(), path, None)),
         Some(_) | None => {}
     }
     let declared = parts.volumes.iter().map(|path| {

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::failure::Failure;
 use super::screen::Screen;
 use super::words;
+use crate::assemble;
 
 /// Reads and checks a file.
 pub(crate) fn read(file: &Path) -> Result<Config, Failure> {
@@ -23,8 +24,7 @@ pub(crate) fn check(screen: &Screen, file: Option<&Path>) -> Result<(), Failure>
         file.ok_or_else(|| Failure::Invalid("name the file: supervisor check --config FILE".to_owned()))?;
     let (text, origin) = (load(file)?, file.display().to_string());
     let errors = match parse(&text, &origin) {
-        Ok(config) if screen.is_json() => return screen.json(&Report::new(true, config.warnings())),
-        Ok(config) => return screen.print(&shown(&origin, &config)),
+        Ok(config) => return usable(screen, &origin, &config),
         Err(errors) => errors,
     };
     if screen.is_json() {
@@ -33,6 +33,18 @@ pub(crate) fn check(screen: &Screen, file: Option<&Path>) -> Result<(), Failure>
         screen.line(&errors.to_string())?;
     }
     Err(Failure::Invalid(format!("{origin} cannot be used")))
+}
+
+/// The text has no mistakes; the keys that it names may be absent, open to others, or no keys.
+fn usable(screen: &Screen, origin: &str, config: &Config) -> Result<(), Failure> {
+    let keys = assemble::keys(&config.store).map_err(|e| e.to_string());
+    if screen.is_json() {
+        let report = Report::new(keys.is_ok(), config.warnings());
+        screen.json(&Report { keys: keys.as_ref().err().cloned(), ..report })?;
+    } else if keys.is_ok() {
+        screen.print(&shown(origin, config))?;
+    }
+    keys.map(drop).map_err(|why| Failure::Invalid(format!("{origin} cannot be used: {why}")))
 }
 
 fn load(file: &Path) -> Result<String, Failure> {
@@ -49,6 +61,8 @@ fn parse(text: &str, origin: &str) -> Result<Config, config::Errors> {
 struct Report<'a> {
     usable: bool,
     mistakes: Vec<Mistake<'a>>,
+    /// What is wrong with the keys of images, which are not in the file.
+    keys: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -72,7 +86,7 @@ impl<'a> Report<'a> {
             message: &mistake.message,
             hint: mistake.hint.as_deref(),
         });
-        Self { usable, mistakes: mistakes.collect() }
+        Self { usable, mistakes: mistakes.collect(), keys: None }
     }
 }
 
@@ -83,8 +97,9 @@ fn shown(origin: &str, config: &Config) -> String {
     }
     text.push_str(&format!("{origin}: no mistakes, {}\n", words::count(config.services.len(), "service")));
     text.push_str(&format!(
-        "images in {}, API on {}\n",
+        "images in {}{}, API on {}\n",
         config.store.path.display(),
+        if config.store.encryption.is_some() { ", encrypted" } else { "" },
         config.api.socket.display()
     ));
     for (name, service) in &config.services {
@@ -241,6 +256,27 @@ timeout = "250ms"
         ] {
             assert!(text.contains(expected), "{expected:?} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_used_is_found_before_the_supervisor_is_started() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (file, key) = (folder.path().join("ha.toml"), folder.path().join("key"));
+        let text = format!("[store]\nencryption_key_file = \"{}\"\n{TEXT}", key.display());
+        std::fs::write(&file, text).expect("room");
+        let checked = || check(&Screen::plain(), Some(&file));
+        let refused = |expected: &str| {
+            let failure = checked().expect_err(expected);
+            assert!(failure.exit_code() == 2 && failure.to_string().contains(expected), "{failure}");
+        };
+        refused("make one: ");
+        std::fs::write(&key, [7; 31]).expect("room");
+        refused("chmod 600");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&key, mode).expect("ours");
+        refused("must hold 32 bytes");
+        std::fs::write(&key, [7; 32]).expect("room");
+        checked().expect("a key");
     }
 
     #[test]

@@ -6,13 +6,15 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Bytes, Incoming};
+use futures_util::stream;
+use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use hyper::body::{Body, Bytes, Frame, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::UnixStream;
 
 use super::failure::Failure;
@@ -24,6 +26,8 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// How long reading a whole image may take.
 pub(crate) const READING_MAX: Duration = Duration::from_secs(6 * 3600);
+/// Bytes that are sent at once.
+const CHUNK: usize = 256 << 10;
 /// Longest answer that is read whole.
 const ANSWER_LENGTH_MAX: usize = 64 << 20;
 
@@ -62,9 +66,25 @@ impl Client {
         self.whole(Method::POST, path, body.into(), limit).await
     }
 
+    /// Sends whatever can be read from `from`, and gets a document.
+    pub(crate) async fn upload<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        from: impl AsyncRead + Send + Unpin + 'static,
+    ) -> Result<T, Failure> {
+        let chunks = stream::try_unfold(from, |mut from| async {
+            let mut chunk = Vec::with_capacity(CHUNK);
+            let read = from.read_buf(&mut chunk).await?;
+            Ok::<_, std::io::Error>((read > 0).then(|| (Frame::data(Bytes::from(chunk)), from)))
+        });
+        let (status, body) =
+            collect(self.send(Method::POST, path, StreamBody::new(Box::pin(chunks))).await?).await?;
+        read(status, &body)
+    }
+
     /// Gets a stream.
     pub(crate) async fn stream(&self, path: &str) -> Result<Incoming, Failure> {
-        let response = self.send(Method::GET, path, Bytes::new()).await?;
+        let response = self.send(Method::GET, path, Full::new(Bytes::new())).await?;
         if response.status().is_success() {
             return Ok(response.into_body());
         }
@@ -79,12 +99,16 @@ impl Client {
         body: Bytes,
         limit: Duration,
     ) -> Result<(StatusCode, Bytes), Failure> {
-        let answered = async { collect(self.send(method, path, body).await?).await };
+        let answered = async { collect(self.send(method, path, Full::new(body)).await?).await };
         let late = || self.unreachable(&format!("no answer within {} s", limit.as_secs()), HANGS);
         tokio::time::timeout(limit, answered).await.map_err(|_| late())?
     }
 
-    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, Failure> {
+    async fn send<B>(&self, method: Method, path: &str, body: B) -> Result<Response<Incoming>, Failure>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let connected = tokio::time::timeout(CONNECT_MAX, UnixStream::connect(&self.socket)).await;
         let stream = match connected {
             Ok(Ok(stream)) => stream,
@@ -96,7 +120,7 @@ impl Client {
         // It ends with the body; what goes wrong on it is seen by whoever reads that.
         tokio::spawn(connection);
         let request = Request::builder().method(method).uri(path).header("host", "supervisor");
-        let request = request.header("content-type", "application/json").body(Full::new(body));
+        let request = request.header("content-type", "application/json").body(body);
         let request = request.map_err(|e| Failure::Failed(e.to_string()))?;
         sender.send_request(request).await.map_err(broken)
     }

@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use engine::host::{self, Fact, Places, Standing};
+use engine::images::Keyring;
 
 use super::client::Client;
 use super::failure::Failure;
 use super::screen::{Mood, Screen};
 use super::{Target, act, check, words};
+use crate::assemble;
 
 /// How long a trial may take.
 const TRIAL_MAX: Duration = Duration::from_secs(300);
@@ -42,11 +44,13 @@ pub(crate) async fn service(screen: &Screen, client: &Client, service: String) -
 fn places(config: Option<&Path>) -> Result<Places, Failure> {
     let criu = std::env::var_os("SUPERVISOR_CRIU").map_or_else(|| PathBuf::from("criu"), PathBuf::from);
     let config = config.map(check::read).transpose()?;
-    let (run_dir, store) = match config {
-        Some(config) => (config.node.run_dir, config.store.path),
-        None => (PathBuf::from(RUN_DIR), PathBuf::from(STORE)),
+    let (run_dir, store, keys) = match config {
+        Some(config) => {
+            (config.node.run_dir.clone(), config.store.path.clone(), assemble::keys(&config.store))
+        }
+        None => (PathBuf::from(RUN_DIR), PathBuf::from(STORE), Ok(Keyring::none())),
     };
-    Ok(Places { criu, run_dir, store })
+    Ok(Places { criu, run_dir, store, keys: keys.map_err(|e| e.report().clone()) })
 }
 
 fn shown(screen: &Screen, facts: &[Fact]) -> String {

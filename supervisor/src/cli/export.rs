@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::{Args, ValueEnum};
 use engine::durable::{self, NewFile, TEMPORARY_PREFIX};
 use http_body_util::BodyExt;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -16,18 +17,54 @@ use super::failure::Failure;
 use super::screen::{Screen, unwritten};
 use super::{images, words};
 
+/// Which image goes where, and how.
+#[derive(Debug, PartialEq, Args)]
+pub(crate) struct Wanted {
+    /// The image
+    pub(super) id: String,
+    /// A file that is not there yet; - is standard output
+    pub(super) file: PathBuf,
+    /// For a supervisor, for `podman container restore --import`, or as an OCI image (`podman load`)
+    #[arg(long, value_enum, default_value_t = Format::Native)]
+    pub(super) format: Format,
+}
+
+/// How an image is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Everything, for a supervisor's `import`.
+    Native,
+    /// A checkpoint archive of podman's.
+    Podman,
+    /// An OCI image (an oci-archive) with the annotations of a checkpoint.
+    Oci,
+}
+
+impl Format {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Podman => "podman",
+            Self::Oci => "oci",
+        }
+    }
+}
+
 /// Exports into a file, or to standard output.
-pub(crate) async fn export(screen: &Screen, client: &Client, id: &str, file: &Path) -> Result<(), Failure> {
-    let to_stdout = file == Path::new("-");
+pub(crate) async fn export(screen: &Screen, client: &Client, wanted: &Wanted) -> Result<(), Failure> {
+    let Wanted { id, file, format } = wanted;
+    let to_stdout = *file == Path::new("-");
     if to_stdout && io::stdout().is_terminal() {
         return Err(Failure::Invalid(
             "an archive is not for a terminal; send it elsewhere, or name a file".to_owned(),
         ));
     }
-    let about = images::fetch(client, None).await?.into_iter().find(|image| image.id == id);
-    let progress = bar(about.map_or(0, |image| image.stored_bytes));
+    let about = images::fetch(client, None).await?.into_iter().find(|image| image.id == *id);
+    // What others get has another length, which nobody knows before.
+    let length = about.filter(|_| *format == Format::Native).map_or(0, |image| image.stored_bytes);
+    let progress = bar("export", length);
     let mut to: Box<dyn Sink> = if to_stdout { Box::new(Stdout) } else { Box::new(File::create(file)?) };
-    let path = format!("/v1/images/{}/export", encode(id));
+    let path = format!("/v1/images/{}/export?format={}", encode(id), format.word());
     let copied = copy(client, &path, to.as_mut(), &progress).await;
     progress.finish_and_clear();
     let length = copied?;
@@ -126,10 +163,12 @@ fn failed(error: engine::Error) -> Failure {
     Failure::Failed(error.to_string())
 }
 
-fn bar(length: u64) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
-    let style =
-        ProgressStyle::with_template("{spinner} export {bar:30} {bytes}/{total_bytes} {bytes_per_sec}");
+/// Shows how far an archive has come; a length of 0 is not known.
+pub(super) fn bar(what: &str, length: u64) -> ProgressBar {
+    let known = (length > 0).then_some(length);
+    let bar = ProgressBar::with_draw_target(known, ProgressDrawTarget::stderr());
+    let shown = if known.is_some() { "{bar:30} {bytes}/{total_bytes}" } else { "{bytes}" };
+    let style = ProgressStyle::with_template(&format!("{{spinner}} {what} {shown} {{bytes_per_sec}}"));
     bar.set_style(style.expect("the template is right"));
     bar.enable_steady_tick(Duration::from_millis(100));
     bar

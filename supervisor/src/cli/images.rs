@@ -159,7 +159,8 @@ fn row(image: &ImageStatus) -> Vec<String> {
     let pinned = image.pinned.then(|| "pinned".to_owned());
     let damaged = image.damaged.as_ref().map(|why| format!("damaged: {why}"));
     let foreign = image.incompatible.as_ref().map(|why| format!("does not suit this host: {why}"));
-    let notes: Vec<_> = [pinned, damaged, foreign].into_iter().flatten().collect();
+    let encrypted = image.key.as_ref().map(|key| format!("key {key}"));
+    let notes: Vec<_> = [pinned, damaged, foreign, encrypted].into_iter().flatten().collect();
     vec![
         image.id.clone(),
         image.service.clone(),
@@ -201,6 +202,7 @@ mod tests {
             pinned: durable,
             damaged: damaged.map(str::to_owned),
             incompatible: None,
+            key: None,
             size_bytes: 104_857_600,
             stored_bytes: 20 << 20,
             pause_ms: Some(61.7),

@@ -27,6 +27,8 @@ fn no_command_means_run() {
 
 #[test]
 fn every_command_is_understood() {
+    let export =
+        |file: &str, format| Command::Export(export::Wanted { id: "i1".into(), file: file.into(), format });
     let target = |wait| Target { service: "redis".to_owned(), wait: Duration::from_secs(wait) };
     let table = [
         ("check --print-schema", Command::Check { print_schema: true }),
@@ -42,7 +44,11 @@ fn every_command_is_understood() {
         ("verify", Command::Verify { id: None }),
         ("pin i1", Command::Pin { id: "i1".into() }),
         ("unpin i1", Command::Unpin { id: "i1".into() }),
-        ("export i1 -", Command::Export { id: "i1".into(), file: "-".into() }),
+        ("export i1 -", export("-", export::Format::Native)),
+        ("export i1 a --format oci", export("a", export::Format::Oci)),
+        ("export i1 a --format podman", export("a", export::Format::Podman)),
+        ("import a", Command::Import { file: "a".into(), service: None }),
+        ("import - --service redis", Command::Import { file: "-".into(), service: Some("redis".into()) }),
         ("stop redis", Command::Stop(target(60))),
         ("start redis", Command::Start(target(60))),
         ("pause redis", Command::Pause(target(60))),
@@ -155,6 +161,26 @@ async fn exit_codes_are_as_documented() {
     let names = std::fs::read_dir(fixture.folder.path()).expect("it is there");
     let names: Vec<_> = names.map(|entry| entry.expect("it is there").file_name().into_string()).collect();
     assert!(!names.iter().flatten().any(|name| name.contains("c.image")), "nothing is left: {names:?}");
+}
+
+#[tokio::test]
+async fn an_image_goes_from_one_supervisor_to_another() {
+    let (from, to) = (Fixture::new().await, Fixture::new().await);
+    from.keep("i1").await;
+    let folder = from.folder.path().display().to_string();
+    let other = from.folder.path().join("other");
+    std::fs::write(&other, vec![b'x'; 4 << 20]).expect("room");
+    assert_eq!(exit_code(&from, &format!("export i1 {folder}/p --format podman")).await, 4, "not podman's");
+    assert_eq!(exit_code(&from, &format!("export i1 {folder}/a --format native")).await, 0);
+    for (line, expected) in
+        [("other", 4), ("nothing", 2), ("a --service nobody", 4), ("a --service web", 0), ("a", 4)]
+    {
+        assert_eq!(exit_code(&to, &format!("import {folder}/{line}")).await, expected, "{line}");
+    }
+    let (_, images) = to.get("/v1/images").await;
+    assert_eq!((&images[0]["id"], &images[0]["pinned"]), (&"i1".into(), &true.into()), "{images}");
+    let (status, answer) = to.get("/v1/images/i1/export?format=zip").await;
+    assert_eq!((status, &answer["kind"]), (400, &"bad-request".into()));
 }
 
 #[tokio::test]

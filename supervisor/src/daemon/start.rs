@@ -47,9 +47,10 @@ pub(super) async fn start(options: RunOptions, gone: mpsc::Sender<ServiceName>) 
     }
     let locks = locks(&config)?;
     let ground = ground(&config).await?;
-    let (store, swept) = Store::open(store(&config.store, hot_folder(&config)))?;
+    let (store, swept) = Store::open(store(&config.store, hot_folder(&config))?)?;
     let events = Events::open(&config.node.state_dir.join("events.log"))?;
     tell_swept(&events, &swept);
+    tell_encryption(&events, &store)?;
     let node = Node {
         name: ground.node.clone(),
         store: store.clone(),
@@ -197,6 +198,21 @@ fn tell_swept(events: &Events, swept: &Swept) {
         );
         events.record(plain(None, "swept", text));
     }
+}
+
+/// What of the store cannot be read, or is not encrypted although it should be.
+fn tell_encryption(events: &Events, store: &Store) -> engine::Result<()> {
+    let found = store.encryption()?;
+    if let Some((_, why)) = found.locked.first() {
+        let count = found.locked.len();
+        let text = format!("{count} of the images cannot be read: {why}");
+        events.record(plain(None, "images-locked", text));
+    }
+    if found.key.is_some() && found.plain > 0 {
+        let text = format!("{} older images are not encrypted; retention removes them in time", found.plain);
+        events.record(plain(None, "images-plain", text));
+    }
+    Ok(())
 }
 
 fn node_status(options: &RunOptions, ground: &Ground) -> NodeStatus {

@@ -212,17 +212,6 @@ pub struct Sequence {
     sick: PathBuf,
 }
 
-/// Mounts a folder of the host into a bundle.
-fn bind(bundle: &Path, from: &Path, to: &str) {
-    let path = bundle.join("config.json");
-    let text = std::fs::read(&path).expect("a bundle has one");
-    let mut config: serde_json::Value = serde_json::from_slice(&text).expect("it is JSON");
-    let mount =
-        serde_json::json!({ "destination": to, "type": "bind", "source": from, "options": ["rbind", "rw"] });
-    config["mounts"].as_array_mut().expect("a bundle has mounts").push(mount);
-    std::fs::write(&path, config.to_string()).expect("written");
-}
-
 impl Sequence {
     /// As a process that writes to these folders; the volumes belong to its images.
     pub fn process(node: &Site, folders: &[&Path], volumes: &[&Path]) -> Self {
@@ -246,7 +235,7 @@ impl Sequence {
         let command = Self::command(Path::new("/bin/sequence"), port, &all);
         let bundle = node.folder().join("bundle");
         crate::bundle::make(&bundle, &program("sequence"), &command[1..]);
-        bind(&bundle, volume, "/volume");
+        crate::bundle::bind(&bundle, volume, "/volume", "rw");
         let runtime = format!("runc = {{ bundle = \"{}\" }}", bundle.display());
         Self { port, runtime, volumes: vec![volume.to_owned()], sick }
     }

@@ -12,13 +12,15 @@
 #![allow(clippy::disallowed_methods, reason = "a workload writes its own files")]
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use system_tests::workload::asked;
 
 /// Between two steps.
 const STEP: Duration = Duration::from_millis(2);
@@ -187,15 +189,7 @@ fn lock(sequence: &Mutex<Sequence>) -> MutexGuard<'_, Sequence> {
 
 fn answer(connection: &TcpStream, sequence: &Mutex<Sequence>, sick_while: Option<&Path>) -> io::Result<()> {
     connection.set_read_timeout(Some(Duration::from_secs(5)))?;
-    let mut reader = BufReader::new(connection);
-    let mut first = String::new();
-    reader.read_line(&mut first)?;
-    let mut line = String::from("head");
-    while !line.trim_end().is_empty() {
-        line.clear();
-        reader.read_line(&mut line)?;
-    }
-    let (status, body) = match first.split_whitespace().nth(1) {
+    let (status, body) = match asked(connection)?.as_deref() {
         Some("/") => {
             let s = lock(sequence);
             ("200 OK", format!("number={} started={} torn={}\n", s.number, s.started, s.torn))

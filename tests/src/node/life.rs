@@ -134,7 +134,7 @@ impl Node {
             let log = fs::read_to_string(self.log_file(start)).unwrap_or_default();
             eprintln!("---- supervisor, start {start} ----\n{log}");
         }
-        for service in self.counters.keys() {
+        for service in self.settings.services() {
             let record = fs::read_to_string(self.state_dir().join(format!("services/{service}.json")));
             eprintln!("---- journal of {service} ----\n{}", record.unwrap_or_default());
             for name in ["criu/dump.log", "criu/restore.log", "runc.log"] {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use engine::images::{Codec, Settings, Store, Swept};
+use engine::images::{Codec, Keyring, Settings, Store, Swept};
 use nix::sys::signal::Signal;
 use system_tests::{Counter, Host, LIMIT, Node, Runtime, wait_until};
 
@@ -191,6 +191,7 @@ impl Scene {
             hot_max_size: None,
             keep_hot: 1,
             codec: Codec::Lz4,
+            keys: Keyring::none(),
             min_free: 0,
             max_total_size: None,
         };

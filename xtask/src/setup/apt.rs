@@ -50,6 +50,17 @@ pub(crate) fn install(packages: &[&str], why: &str) -> Result<()> {
 ///
 /// Nothing is installed, no maintainer script runs, no service starts.
 pub(crate) fn unpack(packages: &[&str], work: &Path) -> Result<PathBuf> {
+    unpack_with(packages, work, &[])
+}
+
+/// The same with all that they depend on, whatever is installed here: what is unpacked needs nothing of this host.
+pub(crate) fn unpack_whole(packages: &[&str], work: &Path) -> Result<PathBuf> {
+    let nothing = work.join("status");
+    fs::write(&nothing, "").with_context(|| format!("can't write {}", nothing.display()))?;
+    unpack_with(packages, work, &[format!("Dir::State::status={}", nothing.display())])
+}
+
+fn unpack_with(packages: &[&str], work: &Path, options: &[String]) -> Result<PathBuf> {
     require(&packages.join(" "))?;
     let archives = work.join("archives");
     let root = work.join("root");
@@ -62,6 +73,7 @@ pub(crate) fn unpack(packages: &[&str], work: &Path) -> Result<PathBuf> {
         // No lock of the host's is taken, for none of its files is written: works without root as well.
         download.args(["-o", "Debug::NoLocking=1"]);
         download.arg("-o").arg(format!("Dir::Cache::archives={}", archives.display()));
+        download.args(options.iter().flat_map(|option| ["-o", option]));
         command::output(download.args(packages)).map(drop)
     })?;
     let files = files_ending(&archives, "deb")?;

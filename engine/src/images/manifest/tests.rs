@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::images::keys::Keyring;
 
 /// A manifest that keeps all rules, as JSON.
 fn good() -> Value {
@@ -29,15 +30,19 @@ fn good() -> Value {
 }
 
 fn decode(json: &Value) -> Result<Manifest> {
-    let bytes = envelope::seal(WHAT, VERSION, json.to_string().as_bytes());
-    Manifest::decode(&bytes, Path::new("manifest"))
+    read(&envelope::seal(WHAT, VERSION, json.to_string().as_bytes()))
+}
+
+fn read(bytes: &[u8]) -> Result<Manifest> {
+    let stored = Stored::decode(bytes, Path::new("manifest"))?;
+    stored.open(None, &Keyring::none()).map(|opened| opened.manifest)
 }
 
 #[test]
 fn a_manifest_is_read_as_it_was_written() {
     let manifest = decode(&good()).expect("it keeps all rules");
     assert_eq!(manifest.about.taken_at, WallTime::from_unix_nanos(1_700_000_000_123_456_789));
-    let again = Manifest::decode(&manifest.encode().expect("written"), Path::new("manifest"));
+    let again = read(&manifest.encode().expect("written"));
     assert_eq!(again.expect("read"), manifest);
     assert_eq!((manifest.raw_of(|k| k == SegmentKind::Memory), manifest.files[0].blocks()), (1_000_000, 2));
     assert_eq!(
@@ -108,5 +113,5 @@ fn unknown_and_missing_fields_are_refused() {
 fn nesting_without_end_is_refused() {
     let deep = format!("{{\"version\":1,\"about\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
     let bytes = envelope::seal(WHAT, VERSION, deep.as_bytes());
-    assert_eq!(Manifest::decode(&bytes, Path::new("manifest")).expect_err("too deep").kind(), "corrupt");
+    assert_eq!(read(&bytes).expect_err("too deep").kind(), "corrupt");
 }

@@ -12,6 +12,7 @@ use crate::failpoint;
 const ACT: &str = "IMAGES_TEST_ACT";
 const DISK: &str = "IMAGES_TEST_DISK";
 const MEMORY: &str = "IMAGES_TEST_MEMORY";
+const KEYS: &str = "IMAGES_TEST_KEYS";
 
 /// What the next start finds of the image `a-2`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,12 +55,30 @@ const TABLE: &[Row] = &[
     ("import", "import.rename.after",    Found::Durable, [0, 0, 0, 0, 0]),
 ];
 
+/// What there is besides when images are encrypted.
+#[rustfmt::skip]
+const ENCRYPTED: &[Row] = &[
+    ("commit", "image.key",              Found::Hot,     [1, 0, 0, 0, 0]),
+    ("rekey",  "rekey.before",           Found::Both,    [0, 0, 0, 0, 0]),
+    ("rekey",  "rekey.after",            Found::Both,    [0, 0, 0, 0, 0]),
+    ("rekey",  "rekey.after@2",          Found::Both,    [0, 0, 0, 0, 0]),
+];
+
 #[test]
 fn the_next_start_finds_a_whole_store_after_every_step() {
-    for (act, point, found, swept) in TABLE {
+    finds_a_whole_store(TABLE, Fixture::new);
+}
+
+#[test]
+fn the_next_start_finds_a_whole_encrypted_store_after_every_step() {
+    finds_a_whole_store(&[TABLE, ENCRYPTED].concat(), || Fixture::new().encrypted(1));
+}
+
+fn finds_a_whole_store(table: &[Row], fixture: impl Fn() -> Fixture) {
+    for (act, point, found, swept) in table {
         let what = format!("{act} dies at {point}");
-        let fixture = Fixture::new();
-        prepare(&fixture, act);
+        let mut fixture = fixture();
+        prepare(&mut fixture, act);
         die(&fixture, act, point);
         let (store, cleaned) = Store::open(fixture.settings()).expect(&what);
         assert_eq!(
@@ -120,13 +139,13 @@ fn a_hot_image_of_another_boot_is_no_image() {
 }
 
 /// What has to be there before the act.
-fn prepare(fixture: &Fixture, act: &str) {
+fn prepare(fixture: &mut Fixture, act: &str) {
     let store = fixture.store();
     keep(&store, "a-1", &Content::small(1));
     match act {
         "take" => {}
         "commit" => drop(take(&store, "a-2", &Content::small(2))),
-        "unpack" | "judge" | "remove" => {
+        "unpack" | "judge" | "remove" | "rekey" => {
             keep(&store, "a-2", &Content::small(2));
             store.set_verdict(&image("a-2"), ImageVerdict::Good).expect("judged");
         }
@@ -139,8 +158,11 @@ fn prepare(fixture: &Fixture, act: &str) {
         }
         other => panic!("unknown act: {other}"),
     }
+    drop(store);
+    if act == "rekey" {
+        fixture.use_key(2);
+    }
     if act == "unpack" {
-        drop(store);
         fs::remove_dir_all(fixture.hot("a-2")).expect("as after a reboot");
     }
 }
@@ -151,7 +173,8 @@ fn die(fixture: &Fixture, act: &str, point: &str) {
     let mut command = Command::new(program);
     command.args(["--exact", "images::tests::crash::child", "--nocapture"]);
     command.env(ACT, act).env(DISK, fixture.disk.path()).env(MEMORY, fixture.memory.path());
-    let output = command.env(failpoint::VARIABLE, point).output().expect("started");
+    let keys = std::env::join_paths(&fixture.keys).expect("paths without colons");
+    let output = command.env(KEYS, keys).env(failpoint::VARIABLE, point).output().expect("started");
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(
         output.status.signal(),
@@ -166,15 +189,10 @@ fn die(fixture: &Fixture, act: &str, point: &str) {
 fn child() {
     let Ok(act) = std::env::var(ACT) else { return };
     let folder = |name: &str| PathBuf::from(std::env::var(name).expect("given with the act"));
-    let settings = Settings {
-        path: folder(DISK).join("store"),
-        hot: Some(folder(MEMORY).join("hot")),
-        hot_max_size: None,
-        keep_hot: 1,
-        codec: Codec::Zstd,
-        min_free: 0,
-        max_total_size: None,
-    };
+    let keys: Vec<PathBuf> = std::env::split_paths(&std::env::var(KEYS).expect("given with the act"))
+        .filter(|path| !path.as_os_str().is_empty())
+        .collect();
+    let settings = settings_in(&folder(DISK), &folder(MEMORY), &keys);
     let (store, id) = (Store::open(settings).expect("opened").0, image("a-2"));
     match act.as_str() {
         "take" => drop(take(&store, "a-2", &Content::small(2))),
@@ -182,6 +200,7 @@ fn child() {
         "unpack" => drop(store.open_for_restore(&id).expect("restored")),
         "judge" => store.set_verdict(&id, ImageVerdict::Suspect).expect("judged"),
         "remove" => drop(store.remove(&[id]).expect("removed")),
+        "rekey" => drop(store.rekey().expect("wrapped anew")),
         "import" => {
             let mut archive = fs::File::open(folder(DISK).join("archive")).expect("an archive");
             store.import(&mut archive).expect("imported");

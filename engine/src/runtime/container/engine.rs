@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::super::{Effect, Ended, RestoreFrom};
+use super::Volume;
 use crate::checkpoint::WhileFrozen;
 use crate::criu::Options;
 use crate::error::Result;
@@ -85,6 +86,8 @@ pub(in crate::runtime) struct Known {
     pub(in crate::runtime) out_of_memory: bool,
     /// The overlay's upper folder.
     pub(in crate::runtime) changes: Option<PathBuf>,
+    /// The layers under it, the uppermost first.
+    pub(in crate::runtime) lower: Vec<PathBuf>,
     pub(in crate::runtime) mounts: Vec<Mounted>,
     pub(in crate::runtime) restart_policy: String,
     pub(in crate::runtime) tty: bool,
@@ -92,6 +95,8 @@ pub(in crate::runtime) struct Known {
     pub(in crate::runtime) folder: PathBuf,
     /// Addresses that a restore is to bring back, in the engine's notation.
     pub(in crate::runtime) network: serde_json::Value,
+    /// What the engine would have to be told to create it again, in the notation of its own checkpoint archives; null where it has none.
+    pub(in crate::runtime) definition: serde_json::Value,
 }
 
 /// Something mounted into a container.
@@ -104,6 +109,14 @@ pub(in crate::runtime) struct Mounted {
 }
 
 impl Known {
+    /// Its named volumes.
+    pub(in crate::runtime) fn volumes(&self) -> impl Iterator<Item = Volume> {
+        self.mounts.iter().filter_map(|mount| {
+            let (destination, source) = (mount.destination.clone(), mount.source.clone());
+            Some(Volume { name: mount.volume.clone()?, destination, source })
+        })
+    }
+
     /// How it ended, once it has.
     pub(in crate::runtime) fn ended(&self) -> Ended {
         // Engines tell a signal as 128 and its number.

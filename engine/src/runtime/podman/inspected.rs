@@ -92,7 +92,10 @@ impl From<Inspected> for Known {
             source: mount.source,
             destination: mount.destination,
         };
-        let changes = found.graph_driver.and_then(|driver| driver.data.get("UpperDir").map(PathBuf::from));
+        let layers = found.graph_driver.map(|driver| driver.data).unwrap_or_default();
+        let changes = layers.get("UpperDir").map(PathBuf::from);
+        let lower = layers.get("LowerDir").map(|list| list.split(':').map(PathBuf::from).collect());
+        let lower = lower.unwrap_or_default();
         let networks = found.network_settings.map(|settings| settings.networks).unwrap_or_default();
         Known {
             id: found.id,
@@ -102,11 +105,13 @@ impl From<Inspected> for Known {
             exit_code: found.state.exit_code,
             out_of_memory: found.state.out_of_memory,
             changes,
+            lower,
             mounts: found.mounts.into_iter().map(mounted).collect(),
             restart_policy: found.host_config.restart_policy.map(|policy| policy.name).unwrap_or_default(),
             tty: found.config.tty,
             folder: found.static_dir,
             network: addresses(&networks),
+            definition: Value::Null,
         }
     }
 }

@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use super::super::{Dump, Dumped, Effect, Instance, Place, kept};
+use super::super::{Dump, Dumped, Effect, Instance, Place};
 use super::state::State;
-use crate::checkpoint::{self, BeforeEnd, Plan};
-use crate::criu::{Options, Start, Worker};
+use crate::checkpoint::{self, Plan};
+use crate::criu::{Options, Start, Worker, keep_timers};
 use crate::durable;
 use crate::error::Result;
 
@@ -25,9 +25,10 @@ pub(in crate::runtime) async fn container(
     noted: serde_json::Value,
 ) -> Result<Dumped> {
     let state = State::read(state_folder)?;
-    let images = dump.images;
+    let (images, pid) = (dump.images, instance.handle.pid);
     let (path, descriptors) = (dump.images.join(DESCRIPTORS), state.descriptors()?);
     let complete = async move {
+        keep_timers(images)?;
         durable::atomic_write_volatile(&path, &descriptors, 0o600)?;
         complete.await
     };
@@ -45,18 +46,7 @@ pub(in crate::runtime) async fn container(
         pids_above: 0,
     };
     let worker = Worker::start(&place.criu, shim, start).await?;
-    let (before_end, complete): (Option<BeforeEnd<'_>>, Option<BeforeEnd<'_>>) = match dump.before_end {
-        Some(keep) => {
-            let state = noted.clone();
-            let finished = async move {
-                complete.await?;
-                place.note_network_lock(images)?;
-                kept(keep, state).await
-            };
-            (Some(Box::pin(finished)), None)
-        }
-        None => (None, Some(Box::pin(complete))),
-    };
+    let (before_end, afterwards) = place.finishing(dump.before_end, complete, images, pid, noted.clone());
     let plan = Plan {
         target,
         cgroup: &instance.handle.cgroup,
@@ -67,8 +57,6 @@ pub(in crate::runtime) async fn container(
         pid: instance.handle.pid,
     };
     let pause = checkpoint::dump(plan, worker, dump.while_frozen).await?;
-    if let Some(complete) = complete {
-        complete.await?;
-    }
+    afterwards.await?;
     Ok(Dumped { pause, state: noted })
 }

@@ -65,6 +65,17 @@ async fn damage_is_found_told_and_remembered() {
 }
 
 #[tokio::test]
+async fn without_a_key_there_is_no_rotation() {
+    let fixture = Fixture::new().await;
+    let (status, answer) = fixture.post("/v1/rekey", "").await;
+    assert_eq!((status, &answer["kind"]), (409, &json!("refused")));
+    assert!(
+        answer["error"].as_str().is_some_and(|why| why.contains("store.encryption_key_file")),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
 async fn what_is_not_on_disk_yet_can_be_neither_verified_nor_exported() {
     let fixture = Fixture::new().await;
     fixture.image("i1", "4.2.1", false).await;

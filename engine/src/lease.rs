@@ -1,0 +1,138 @@
+//! Who may run a service: leases in a store that several nodes can see, or in a folder that one node's processes share.
+//!
+//! ```text
+//! Keeper (read, acquire, renew, release, check)
+//!   ├── etcd                         leases and transactions; the store lets leases expire
+//!   └── swap: one document a service, compared and swapped
+//!         ├── local   a folder of this host      expires by its boot-time clock
+//!         ├── bucket  S3, or a shared folder     never expires by itself: whoever reads it watches its beat
+//!         └── fake    memory, with faults as data
+//! ```
+//!
+//! Every call ends within the keeper's time limit, whatever the store does. An answer that was lost is asked for: after any
+//! error the store is read again, and what stands there decides. `Unavailable` means that nobody knows; `Fenced` that the
+//! lease is surely not ours any more, which is final. It refuses to decide when anything is done (that is
+//! [`policies::lease`]) and to compare wall clocks.
+
+pub mod bucket;
+mod document;
+pub mod etcd;
+pub mod fake;
+mod folder;
+pub mod local;
+mod swap;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use policies::id::{Epoch, NodeName, ServiceName};
+use policies::lease::{Replicated, Sighting};
+
+use crate::error::{Error, Report, Result};
+use crate::runtime::Effect;
+
+/// Where leases are kept.
+pub trait Keeper: Send + Sync + std::fmt::Debug {
+    /// Whether the store does what leases need of it. Asked once, at start.
+    ///
+    /// # Errors
+    /// `Refused` if it does not, with what it did; `Unavailable` if it cannot be asked now.
+    fn check(&self) -> Effect<'_, ()>;
+
+    /// What stands there for this service now.
+    ///
+    /// # Errors
+    /// `Unavailable` if the store cannot be asked; `Corrupt` if what stands there was not written by us.
+    fn read<'a>(&'a self, service: &'a ServiceName) -> Effect<'a, Sighting>;
+
+    /// Acquires the lease with the next epoch, if nothing has changed since the sighting. A lease that the store lets expire is
+    /// refused while it holds; one that it does not may be taken over by whoever has watched it long enough.
+    ///
+    /// # Errors
+    /// `Unavailable` if nobody knows what came of it; it may have taken effect, and then expires by itself.
+    fn acquire<'a>(
+        &'a self,
+        service: &'a ServiceName,
+        claim: &'a Claim,
+        over: &'a Sighting,
+    ) -> Effect<'a, Acquisition>;
+
+    /// Renews a lease, and notes what was acknowledged as replicated: once this has succeeded, no later epoch begins from
+    /// anything older. Only one renewal of a lease may be under way.
+    ///
+    /// # Errors
+    /// `Fenced` if the lease is not ours any more; `Unavailable` if nobody knows.
+    fn renew<'a>(&'a self, held: &'a Held, replicated: Option<&'a Replicated>) -> Effect<'a, ()>;
+
+    /// Lets a lease go. One that is not ours any more is left as it is, and that is no error.
+    ///
+    /// # Errors
+    /// `Unavailable` if the store cannot be asked; the lease expires by itself.
+    fn release<'a>(&'a self, held: &'a Held) -> Effect<'a, ()>;
+}
+
+/// Who asks for a lease, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The node.
+    pub node: NodeName,
+    /// How long the lease holds without a renewal.
+    pub ttl: Duration,
+}
+
+/// What came of asking for a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Acquisition {
+    /// It is ours.
+    Acquired(Held),
+    /// Something has changed since the sighting, or it is held.
+    Refused,
+}
+
+/// A lease of ours, as its keeper knows it again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    service: ServiceName,
+    node: NodeName,
+    epoch: Epoch,
+    ttl: Duration,
+    /// Drawn at random for this one acquisition: tells it from every other, whatever was lost on the way.
+    claim: String,
+    /// What etcd calls it.
+    etcd: Option<etcd::Handle>,
+}
+
+impl Held {
+    /// Whose lease it is.
+    pub fn service(&self) -> &ServiceName {
+        &self.service
+    }
+
+    /// The number that every write bears.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    fn fenced(&self, why: &str) -> Error {
+        let report =
+            Report::new(format!("keep the lease of {} in epoch {}: {why}", self.service, self.epoch));
+        Error::Fenced(report)
+    }
+}
+
+/// A number that nobody else has drawn.
+fn draw() -> Result<String> {
+    let path = "/proc/sys/kernel/random/uuid";
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|e| Error::Internal(Report::new(format!("read {path}")).because(e)))?;
+    Ok(text.trim().to_owned())
+}
+
+/// Ends what takes too long as `Unavailable`.
+async fn within<T>(limit: Duration, what: &str, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+        let limit = humantime::format_duration(limit);
+        Err(Error::Unavailable(Report::new(format!("{what}: no answer within {limit}"))))
+    })
+}

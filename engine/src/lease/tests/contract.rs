@@ -1,0 +1,117 @@
+//! What every store of leases must do.
+
+use std::time::Duration;
+
+use policies::id::Epoch;
+use policies::lease::Expiry;
+
+use super::{Stage, image, service, until};
+use crate::error::Error;
+
+/// All of it, each part with a service of its own.
+pub(super) async fn holds(stage: &Stage) {
+    stage.alpha.check().await.unwrap();
+    tokio::join!(
+        one_of_many_wins(stage),
+        epochs_grow_over_releases(stage),
+        a_renewed_lease_holds(stage),
+        a_lease_that_is_not_renewed_goes(stage),
+        what_was_replicated_outlives_its_epoch(stage),
+        a_stale_sighting_wins_nothing(stage),
+    );
+}
+
+async fn one_of_many_wins(stage: &Stage) {
+    let service = service("race");
+    let over = stage.beta.read(&service).await.unwrap();
+    assert_eq!((over.epoch, over.is_free()), (Epoch(0), true));
+    let attempt = |node: &'static str| stage.acquire(&service, node, &over);
+    let (a, b, c, d) = tokio::join!(attempt("alpha"), attempt("beta"), attempt("alpha"), attempt("beta"));
+    let won: Vec<_> = [a, b, c, d].into_iter().flatten().collect();
+    let [held] = won.as_slice() else { panic!("{} won", won.len()) };
+    assert_eq!(held.epoch(), Epoch(1));
+    let seen = stage.beta.read(&service).await.unwrap();
+    assert_eq!((seen.epoch, seen.holding.unwrap().node), (Epoch(1), held.node.clone()));
+}
+
+async fn epochs_grow_over_releases(stage: &Stage) {
+    let service = service("epochs");
+    let mut last = Epoch(0);
+    for node in ["alpha", "beta", "beta", "alpha"] {
+        let over = stage.alpha.read(&service).await.unwrap();
+        assert!(over.is_free() && over.epoch == last, "{over:?}");
+        let held = stage.acquire(&service, node, &over).await.unwrap();
+        assert_eq!(held.epoch(), last.next());
+        last = held.epoch();
+        stage.beta.release(&held).await.unwrap();
+        assert!(matches!(stage.alpha.renew(&held, None).await, Err(Error::Fenced(_))));
+    }
+    let seen = stage.beta.read(&service).await.unwrap();
+    assert_eq!((seen.epoch, seen.former.unwrap().as_str()), (Epoch(4), "alpha"));
+}
+
+async fn a_renewed_lease_holds(stage: &Stage) {
+    let service = service("renewed");
+    let held = stage.acquired(&service, "alpha").await;
+    let begun = std::time::Instant::now();
+    let mut last = None;
+    let (mut passed, part) = (Duration::ZERO, stage.ttl / 4);
+    until("one and a half lease", async || {
+        (stage.pass)(part);
+        passed += part;
+        stage.alpha.renew(&held, None).await.unwrap();
+        let seen = stage.beta.read(&service).await.unwrap();
+        let holding = seen.holding.clone().unwrap();
+        assert_eq!((seen.epoch, holding.node.as_str(), holding.ttl), (Epoch(1), "alpha", stage.ttl));
+        if holding.expiry == Expiry::ByReader {
+            assert_ne!(last.replace(seen.version), Some(seen.version), "a beat that stands still");
+        }
+        (begun.elapsed() > stage.ttl * 3 / 2 || passed > stage.ttl * 30).then_some(())
+    })
+    .await;
+}
+
+async fn a_lease_that_is_not_renewed_goes(stage: &Stage) {
+    let service = service("gone");
+    let held = stage.acquired(&service, "alpha").await;
+    let over = until("the lease to go", async || {
+        (stage.pass)(stage.ttl / 4);
+        let seen = stage.beta.read(&service).await.unwrap();
+        // Who reads a store that lets nothing expire has to watch; that is policies' part.
+        let by_reader = seen.holding.as_ref().is_some_and(|holding| holding.expiry == Expiry::ByReader);
+        (seen.is_free() || by_reader).then_some(seen)
+    })
+    .await;
+    let next = stage.acquire(&service, "beta", &over).await.unwrap();
+    assert_eq!(next.epoch(), Epoch(2));
+    assert!(matches!(stage.alpha.renew(&held, None).await, Err(Error::Fenced(_))));
+    // The stale holder lets go of nothing but its own.
+    stage.alpha.release(&held).await.unwrap();
+    stage.beta.renew(&next, None).await.unwrap();
+    let seen = stage.alpha.read(&service).await.unwrap();
+    assert_eq!((seen.epoch, seen.holding.unwrap().node.as_str()), (Epoch(2), "beta"));
+}
+
+async fn what_was_replicated_outlives_its_epoch(stage: &Stage) {
+    let service = service("marks");
+    let first = stage.acquired(&service, "alpha").await;
+    stage.alpha.renew(&first, Some(&image(1, "b"))).await.unwrap();
+    stage.alpha.renew(&first, Some(&image(1, "a"))).await.unwrap();
+    stage.alpha.renew(&first, None).await.unwrap();
+    stage.alpha.release(&first).await.unwrap();
+    let second = stage.acquired(&service, "beta").await;
+    assert_eq!(stage.alpha.read(&service).await.unwrap().replicated, Some(image(1, "b")));
+    stage.beta.renew(&second, Some(&image(2, "a"))).await.unwrap();
+    assert_eq!(stage.alpha.read(&service).await.unwrap().replicated, Some(image(2, "a")));
+}
+
+async fn a_stale_sighting_wins_nothing(stage: &Stage) {
+    let service = service("stale");
+    let before = stage.beta.read(&service).await.unwrap();
+    let held = stage.acquired(&service, "alpha").await;
+    assert!(stage.acquire(&service, "beta", &before).await.is_none());
+    stage.alpha.release(&held).await.unwrap();
+    assert!(stage.acquire(&service, "beta", &before).await.is_none());
+    let free = stage.beta.read(&service).await.unwrap();
+    assert_eq!(stage.acquire(&service, "beta", &free).await.unwrap().epoch(), Epoch(2));
+}
