@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::{
-    Address, CheckpointPlan, Cluster, ClusterTls, Compression, Config, CriuOptions, Docker, Hot, Isolation,
-    Lease, NetworkLock, Node, Output, Podman, ProbeKind, Process, Recipe, Replica, ReplicaPlace, Runc,
-    Runtime, Store, Tcp, Tls,
+    Address, CheckpointPlan, Cluster, ClusterTls, Compression, Config, CriuOptions, Docker, GrpcProbe, Hot,
+    HttpTarget, Isolation, Lease, NetworkLock, Node, Output, Podman, ProbeKind, Process, Recipe, Replica,
+    ReplicaPlace, Runc, Runtime, Store, Tcp, Tls,
 };
 use policies::id::ServiceName;
 
@@ -274,13 +274,37 @@ fn probes_stand_in_the_order_of_their_settings() {
         assert_eq!(probe.settings, *settings);
     }
     let ProbeKind::Http(by_url) = &service.probes[0].kind else { panic!("http was written") };
-    assert_eq!(by_url.address, Address { host: "localhost".to_owned(), port: 8080 });
+    assert_eq!(by_url.target, HttpTarget::Tcp(Address { host: "localhost".to_owned(), port: 8080 }));
+    assert_eq!(by_url.body, None);
     assert_eq!((by_url.path.as_str(), by_url.host.as_str()), ("/x?y=1", "localhost:8080"));
     assert_eq!(by_url.status, [200..=399]);
     let ProbeKind::Http(by_address) = &service.probes[1].kind else { panic!("http was written") };
     assert_eq!((by_address.path.as_str(), by_address.host.as_str()), ("/", "example.org"));
     assert_eq!(by_address.status, [204..=204, 300..=302]);
     assert_eq!(service.probes[2].kind, ProbeKind::Tcp(Address { host: "::1".to_owned(), port: 6379 }));
+}
+
+#[test]
+fn every_kind_of_probe_is_read() {
+    let config = parse(
+        "[service.a]\nrunc.bundle = '/b'\n[service.a.probe]\n\
+         a = { http = { socket = '/run/api.sock', path = '/livez', body = 'ok' } }\n\
+         b = { grpc = { address = '127.0.0.1:50051' } }\n\
+         c = { grpc = { address = '127.0.0.1:50051', service = 'shop.Cart' } }\n\
+         d = { heartbeat = { file = '/run/shop/alive' } }\n",
+    );
+    let kinds: Vec<_> = service(&config, "a").probes.into_iter().map(|probe| probe.kind).collect();
+    let ProbeKind::Http(http) = &kinds[0] else { panic!("http was written") };
+    assert_eq!(http.target, HttpTarget::Unix("/run/api.sock".into()));
+    assert_eq!(
+        (http.path.as_str(), http.host.as_str(), http.body.as_deref()),
+        ("/livez", "localhost", Some("ok"))
+    );
+    let grpc = |service: &str| {
+        let address = Address { host: "127.0.0.1".to_owned(), port: 50051 };
+        ProbeKind::Grpc(GrpcProbe { address, service: service.to_owned() })
+    };
+    assert_eq!(kinds[1..], [grpc(""), grpc("shop.Cart"), ProbeKind::Heartbeat("/run/shop/alive".into())]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! What it refuses: decisions (those are in `policies`) and the words of the configuration file.
 
+pub mod address;
 pub mod capture;
 pub mod certificates;
 pub mod checkpoint;

@@ -7,7 +7,7 @@ use config as words;
 use engine::criu::{Criu, Network, Options, SharedOptions, Tcp};
 use engine::error::{Error, Report};
 use engine::freeze::Hierarchies;
-use engine::probe::{Exec, Http, Probe, Tcp as TcpProbe};
+use engine::probe::{Exec, Grpc, Heartbeat, Http, Probe, Tcp as TcpProbe};
 use engine::replica::bucket::Bucket;
 use engine::replica::objects::{Access, Cloud, Folder, Objects, Provider};
 use engine::replica::peer::{Address, Peer};
@@ -354,13 +354,23 @@ fn probe(probe: &words::Probe) -> engine::Result<NamedProbe> {
         words::ProbeKind::Http(http) => Probe::Http(http_probe(http)?),
         words::ProbeKind::Tcp(address) => Probe::Tcp(TcpProbe::new(address.host.clone(), address.port)),
         words::ProbeKind::Exec(argv) => Probe::Exec(Exec::new(argv)),
+        words::ProbeKind::Grpc(grpc) => {
+            Probe::Grpc(Grpc::new(grpc.address.host.clone(), grpc.address.port, grpc.service.clone())?)
+        }
+        words::ProbeKind::Heartbeat(file) => Probe::Heartbeat(Heartbeat::new(file)?),
     };
     Ok(NamedProbe { name: probe.name.clone(), probe: kind, settings: probe.settings.clone() })
 }
 
 fn http_probe(http: &words::HttpProbe) -> engine::Result<Http> {
-    let mut probe = Http::new(&format!("http://{}{}", http.host, http.path))?
-        .connecting_to(http.address.host.clone(), http.address.port);
+    let url = format!("http://{}{}", http.host, http.path);
+    let mut probe = match &http.target {
+        words::HttpTarget::Tcp(address) => Http::new(&url)?.connecting_to(address.host.clone(), address.port),
+        words::HttpTarget::Unix(socket) => Http::over_socket(socket, &url)?,
+    };
+    if let Some(text) = &http.body {
+        probe = probe.wanting(text);
+    }
     for (name, value) in &http.headers {
         probe = probe.header(name, value)?;
     }

@@ -10,6 +10,7 @@
 //!     Traces      what of the node is on this host; cleared when the node is dropped, panic or not
 //!   Containers    docker or podman of our own, apart from the host's; a Container is removed when dropped
 //!     Network     the network namespace that they are in; a node or a client can be put there too
+//!   Segment       hosts of their own on one Ethernet: network namespaces at a bridge; removed when dropped
 //!   matrix        what can be checkpointed in which runtime: rows as data, cells for real, and the document of them
 //! ```
 //!
@@ -27,6 +28,7 @@ pub mod matrix;
 mod network;
 mod node;
 mod port;
+mod segment;
 mod settings;
 mod traces;
 mod wait;
@@ -39,6 +41,7 @@ pub use event::{Event, Mark};
 pub use host::Host;
 pub use network::Network;
 pub use node::{Exchange, Node};
+pub use segment::Segment;
 pub use settings::Runtime;
 pub use traces::Traces;
 pub use wait::{LIMIT, wait_for, wait_until};

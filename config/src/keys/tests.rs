@@ -39,6 +39,12 @@ fn around(title: &str) -> &'static str {
         "service.NAME.probe.PROBE.exec" => {
             "[service.db]\nrunc.bundle = '/b'\n[service.db.probe.p.exec]\n{}\n"
         }
+        "service.NAME.probe.PROBE.grpc" => {
+            "[service.db]\nrunc.bundle = '/b'\n[service.db.probe.p.grpc]\n{}\n"
+        }
+        "service.NAME.probe.PROBE.heartbeat" => {
+            "[service.db]\nrunc.bundle = '/b'\n[service.db.probe.p.heartbeat]\n{}\n"
+        }
         other => panic!("say how a file with [{other}] looks"),
     }
 }
@@ -65,7 +71,8 @@ fn companions(title: &str, key: &str) -> &'static str {
         ("service.NAME.docker" | "service.NAME.podman", "image") => "container = 'db'\n",
         ("service.NAME.docker" | "service.NAME.podman", _) => "container = 'db'\nimage = 'db'\n",
         ("service.NAME.probe.PROBE", _) => "exec.command = ['true']\n",
-        ("service.NAME.probe.PROBE.http", "url" | "address") => "",
+        ("service.NAME.probe.PROBE.http", "url" | "address" | "socket") => "",
+        ("service.NAME.probe.PROBE.grpc", "service") => "address = '127.0.0.1:80'\n",
         ("service.NAME.probe.PROBE.http", _) => "address = '127.0.0.1:80'\n",
         _ => "",
     }

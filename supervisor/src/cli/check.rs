@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use config::{Config, Output, ProbeKind, Recipe, Runtime, Service, Severity};
+use config::{Config, HttpTarget, Output, ProbeKind, Recipe, Runtime, Service, Severity};
 use policies::health::Role;
 use policies::id::ServiceName;
 use serde::Serialize;
@@ -204,9 +204,15 @@ fn checkpoints(service: &Service) -> String {
 fn probe(probe: &config::Probe) -> String {
     let settings = &probe.settings;
     let kind = match &probe.kind {
-        ProbeKind::Http(http) => format!("http://{}{}", http.address, http.path),
+        ProbeKind::Http(http) => match &http.target {
+            HttpTarget::Tcp(address) => format!("http://{address}{}", http.path),
+            HttpTarget::Unix(socket) => format!("http over {}, {}", socket.display(), http.path),
+        },
         ProbeKind::Tcp(address) => format!("tcp {address}"),
         ProbeKind::Exec(command) => format!("exec {}", command.join(" ")),
+        ProbeKind::Grpc(grpc) if grpc.service.is_empty() => format!("grpc {}", grpc.address),
+        ProbeKind::Grpc(grpc) => format!("grpc {}, {}", grpc.address, grpc.service),
+        ProbeKind::Heartbeat(file) => format!("heartbeat {}", file.display()),
     };
     let outcome = match settings.role {
         Role::Liveness => "recovered",
