@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use config::Config;
+use engine::address::{Address, Addresses};
 use engine::compat::Host;
 use engine::criu::Criu;
 use engine::error::Report;
@@ -85,11 +86,14 @@ pub(super) async fn start(
     let replicas = node.replicas.clone();
     let control = Control::new(published, store, events.clone(), replicas, tenures.clone());
     let stop = CancellationToken::new();
+    let addresses = Arc::new(Addresses::recorded_in(ground.run_dir.join("addresses")));
+    sweep_addresses(&config, &addresses, &events).await;
     let leases = cluster(&config, &ground).await?.map(|cluster| tenure::Ground {
         cluster,
         tenures,
         holding: holding.clone(),
         epochs,
+        addresses: Arc::clone(&addresses),
         control: control.clone(),
         events,
         daemon: changes,
@@ -113,6 +117,18 @@ pub(super) async fn start(
         stop,
         _locks: locks,
     })
+}
+
+/// Addresses of services that are not configured any more. Those of others are taken again, or released when it is seen that they are not ours.
+async fn sweep_addresses(config: &Config, addresses: &Addresses, events: &Events) {
+    let kept = config.services.values().filter_map(|service| service.failover.as_ref()?.address);
+    let kept: Vec<_> = kept.filter_map(|kept| Address::new(kept.address, kept.prefix_length).ok()).collect();
+    match addresses.sweep(&kept).await {
+        Ok(removed) => removed.iter().for_each(|address| {
+            events.record(plain(None, "swept", format!("address {address} was left by an earlier supervisor")));
+        }),
+        Err(error) => tracing::warn!(%error, "addresses of an earlier supervisor may still be here"),
+    }
 }
 
 /// Where leases are kept, if any service may run elsewhere.

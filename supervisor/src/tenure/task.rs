@@ -1,12 +1,15 @@
 //! One service's lease: the task that watches, acquires, renews, and lets go.
 
+mod address;
 mod ask;
 mod leave;
 mod note;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use config::Failover;
+use engine::address::{Address, Addresses};
 use engine::clock;
 use engine::images::Prepared;
 use engine::lease::Held;
@@ -45,6 +48,8 @@ pub(crate) struct Ground {
     pub(crate) holding: Holding,
     /// For peers: the newest epoch that was seen.
     pub(crate) epochs: Epochs,
+    /// Addresses that go with services.
+    pub(crate) addresses: Arc<Addresses>,
     /// How a service's task is reached.
     pub(crate) control: Control,
     /// What happened.
@@ -70,6 +75,10 @@ struct Task {
     service: ServiceName,
     failover: Failover,
     sources: Sources,
+    /// Goes with the service.
+    address: Option<Address>,
+    /// It is being taken.
+    taking: Option<AbortHandle>,
     standby: Standby,
     holder: Option<(Holder, Held)>,
     /// The lease is one that an earlier supervisor of this node had acquired.
@@ -103,6 +112,7 @@ pub(crate) fn spawn(
         pushed: node.replicas.clone(),
     };
     let hand_over = ground.tenures.enter(&service);
+    let address = address::of(&failover, &service, &ground.events);
     let (sender, answers) = mpsc::channel(ANSWERS);
     let standby = new_standby(&ground.cluster, &failover, place(&failover, &ground.cluster.node));
     let mut task = Task {
@@ -111,6 +121,8 @@ pub(crate) fn spawn(
         service,
         failover,
         sources,
+        address,
+        taking: None,
         holder: None,
         resumed: false,
         leaving: false,
@@ -150,7 +162,10 @@ fn new_standby(cluster: &Cluster, failover: &Failover, place: usize) -> Standby 
 impl Task {
     /// A lease that an earlier supervisor of this node held is gone on with, if it still is ours.
     async fn resume(&mut self) {
-        let Some(held) = self.noted() else { return };
+        let Some(held) = self.noted() else {
+            // What an earlier supervisor may have left of it.
+            return self.release_address().await;
+        };
         let Ok(sent) = clock::now() else { return };
         match self.keeper().renew(&held, None).await {
             Ok(()) => {
@@ -311,6 +326,7 @@ impl Task {
     async fn begin(&mut self, arrival: Arrival) {
         self.ground.holding.hold(self.service.clone());
         self.set_role("holder");
+        self.take_address();
         let begin = Change::Begin { service: self.service.clone(), arrival };
         // The daemon ends after its tasks.
         let _ = self.ground.daemon.send(begin).await;
@@ -320,6 +336,7 @@ impl Task {
     }
 
     async fn end(&mut self, why: &str) {
+        self.release_address().await;
         let (done, ended) = oneshot::channel();
         let end = Change::End { service: self.service.clone(), why: why.to_owned(), done };
         if self.ground.daemon.send(end).await.is_ok() {
