@@ -1,21 +1,20 @@
 //! A real etcd of one member, on loopback, in a folder of its own. Dropped, it is killed.
 
-use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::host::skip;
+use crate::network::Network;
 use crate::port::Port;
-use crate::wait::{LIMIT, wait_until};
 
 /// A running server.
 #[derive(Debug)]
 pub struct Etcd {
     server: Child,
-    client: Port,
-    _peer: Port,
+    url: String,
+    _ports: Vec<Port>,
     _folder: tempfile::TempDir,
 }
 
@@ -26,34 +25,48 @@ impl Etcd {
     /// Where nothing may be skipped (`CI=true`), and when it does not start.
     #[must_use]
     pub fn or_skip() -> Option<Self> {
+        let (client, peer) = (Port::take(), Port::take());
+        let url = |port: &Port| format!("http://127.0.0.1:{}", port.number());
+        let urls = (url(&client), url(&peer));
+        Self::start(Command::new("etcd"), urls, vec![client, peer])
+    }
+
+    /// The same on a host of its own, at that address.
+    ///
+    /// # Panics
+    /// As [`Self::or_skip`].
+    #[must_use]
+    pub fn on_or_skip(host: &Network, address: &str) -> Option<Self> {
+        let urls = (format!("http://{address}:2379"), format!("http://{address}:2380"));
+        Self::start(host.command("etcd"), urls, Vec::new())
+    }
+
+    fn start(mut command: Command, (client, peer): (String, String), ports: Vec<Port>) -> Option<Self> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         if !std::env::split_paths(&path).any(|folder| folder.join("etcd").is_file()) {
             skip("etcd is not in PATH: run `cargo xtask test`");
             return None;
         }
-        let (client, peer) = (Port::take(), Port::take());
         let folder = tempfile::tempdir().expect("a folder");
-        let url = |port: &Port| format!("http://127.0.0.1:{}", port.number());
-        let server = Command::new("etcd")
+        let server = command
             .args(["--name", "one", "--data-dir"])
             .arg(folder.path())
-            .args(["--listen-client-urls", &url(&client), "--advertise-client-urls", &url(&client)])
-            .args(["--listen-peer-urls", &url(&peer), "--initial-advertise-peer-urls", &url(&peer)])
-            .args(["--initial-cluster", &format!("one={}", url(&peer))])
+            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args(["--initial-cluster", &format!("one={peer}")])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("etcd can be started");
-        let etcd = Self { server, client, _peer: peer, _folder: folder };
-        wait_until(LIMIT, "etcd listens", || TcpStream::connect(("127.0.0.1", etcd.client.number())).is_ok());
-        Some(etcd)
+        // Whoever asks it waits until it answers.
+        Some(Self { server, url: client, _ports: ports, _folder: folder })
     }
 
     /// Where it is.
     #[must_use]
-    pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.client.number())
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// It answers nobody until [`Self::thaw`].

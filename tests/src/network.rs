@@ -13,7 +13,7 @@ use std::time::Duration;
 use nix::sched::{CloneFlags, setns};
 
 /// One that somebody else keeps alive.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Network {
     path: PathBuf,
 }

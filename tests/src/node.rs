@@ -33,7 +33,7 @@ pub struct Node {
     settings: Settings,
     counters: BTreeMap<String, Counter>,
     ports: Vec<Port>,
-    network: Option<&'static Network>,
+    network: Option<Network>,
     supervisor: Option<Child>,
     starts: u32,
     traces: Traces,
@@ -173,8 +173,8 @@ impl Node {
     }
 
     /// From now on the supervisor is started, and asked, inside a network namespace.
-    pub fn move_to(&mut self, network: &'static Network) {
-        self.network = Some(network);
+    pub fn move_to(&mut self, network: &Network) {
+        self.network = Some(network.clone());
     }
 
     /// One key of `[service.NAME]`, dotted if it is in a table below; the value as TOML writes it.
@@ -277,7 +277,7 @@ impl Node {
     }
 
     fn supervisor_command(&self) -> Command {
-        match self.network {
+        match &self.network {
             Some(network) => network.command(&self.host.supervisor),
             None => Command::new(&self.host.supervisor),
         }

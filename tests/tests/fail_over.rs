@@ -2,10 +2,14 @@
 //! from the store of leases, or told to hand it over. The hosts are two supervisors with nothing in common but etcd and a folder of images.
 #![allow(missing_docs)]
 
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use system_tests::{Counter, Etcd, Host, LIMIT, Node, Runtime, wait_until};
+use system_tests::{Counter, Etcd, Host, LIMIT, Network, Node, Runtime, Segment, wait_for, wait_until};
 
 struct Pair {
     etcd: Etcd,
@@ -18,8 +22,12 @@ struct Pair {
 impl Pair {
     /// The service runs on `one`; `other` stands by.
     fn running() -> Option<Self> {
+        Self::with(Etcd::or_skip()?, |_| {})
+    }
+
+    /// The same with more in the configuration of each.
+    fn with(etcd: Etcd, mut more: impl FnMut(&mut Node)) -> Option<Self> {
         let host = Host::or_skip(Runtime::Process)?;
-        let etcd = Etcd::or_skip()?;
         let images = tempfile::tempdir().expect("a folder");
         let (mut one, counter) = Node::with_counter(host, Runtime::Process, &[]);
         let mut other = Node::new(host);
@@ -28,10 +36,11 @@ impl Pair {
         for node in [&mut one, &mut other] {
             node.set_in("store.replica#0", "url", &quoted(&format!("file://{}", images.path().display())));
             node.set_in("cluster", "lease", "\"etcd\"");
-            node.set_in("cluster", "endpoints", &format!("[{}]", quoted(&etcd.url())));
+            node.set_in("cluster", "endpoints", &format!("[{}]", quoted(etcd.url())));
             node.set_in("cluster", "ttl", "\"3s\"");
             node.set_in("cluster", "renew_interval", "\"500ms\"");
             node.set("counter", "failover.standby", &standby);
+            more(node);
         }
         one.start_only();
         one.wait_healthy("counter");
@@ -152,3 +161,60 @@ fn handed_over_by_hand_nothing_is_lost() {
         pair.one.status("counter")["lease"]["holder"] == pair.other.name()
     });
 }
+
+/// On hosts of their own: the address is where the service is, and a third host that asks nobody finds it there.
+#[test]
+fn the_address_goes_with_the_service() {
+    let Some(hosts) = Segment::or_skip(4) else { return };
+    let Some(etcd) = Etcd::on_or_skip(hosts.host(3), "10.77.0.3") else { return };
+    let mut number = 0;
+    let Some(mut pair) = Pair::with(etcd, |node| {
+        number += 1;
+        node.move_to(hosts.host(number));
+        let program = node.host().counter.display().to_string();
+        let command = format!("[{}, \"--listen\", \"0.0.0.0:{PORT}\"]", quoted(&program));
+        node.set("counter", "probe.health.http.url", &quoted(&format!("http://127.0.0.1:{PORT}/health")));
+        node.set("counter", "process.command", &command);
+        node.set("counter", "failover.address", &format!("\"{ADDRESS}/24\""));
+    }) else {
+        return;
+    };
+    let address: IpAddr = ADDRESS.parse().expect("an address");
+    let client = |path| ask(hosts.host(4), (address, PORT).into(), path);
+    for _ in 0..5 {
+        client("/increment");
+    }
+    let image = pair.one.checkpoint("counter");
+    wait_until(LIMIT, "the standby is ready with it", || {
+        pair.other.status("counter")["lease"]["prepared"] == image.as_str()
+    });
+
+    hosts.cut_off(1);
+    wait_until(LIMIT, "the first has stopped it", || !runs(&pair.one));
+    assert_eq!(client("/counter"), "5", "at the same address, on the other host");
+    assert!(runs(&pair.other));
+    let holds = |number| hosts.ask(number, "addr show").contains(ADDRESS);
+    wait_until(LIMIT, "the first has let it go", || !holds(1));
+    assert!(holds(2));
+    pair.other.stop();
+    pair.one.stop();
+}
+
+/// What the service says to a client on a host, as soon as it says anything.
+fn ask(from: &Network, address: SocketAddr, path: &str) -> String {
+    let once = || -> std::io::Result<String> {
+        let mut stream = from.connect(address, Duration::from_secs(1))?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: counter\r\nConnection: close\r\n\r\n")?;
+        let mut said = String::new();
+        stream.read_to_string(&mut said)?;
+        Ok(said)
+    };
+    wait_for(LIMIT, &format!("{address} answers {path}"), || {
+        let said = once().ok()?;
+        Some(said.split_once("\r\n\r\n")?.1.trim().to_owned())
+    })
+}
+
+const ADDRESS: &str = "10.77.0.100";
+const PORT: u16 = 7000;

@@ -154,6 +154,7 @@ fn a_supervisor_killed_while_it_sends_is_gone_on_with() {
         let disk = Disk::new();
         let Some((mut node, counter)) = sending_to(&disk.url()) else { return };
         node.start_to_die_at(point);
+        node.wait_healthy("counter");
         counter.count_to(1);
         // The answer may be cut off with the supervisor.
         let _ = node.command(&["checkpoint", "counter"]);
@@ -175,6 +176,7 @@ fn retention_there_is_kept_also_over_a_kill() {
     let Some((mut node, counter)) = sending_to(&disk.url()) else { return };
     node.set_in("store.replica#0", "max_checkpoints", "2");
     node.start_to_die_at("replica.removed");
+    node.wait_healthy("counter");
     counter.count_to(1);
     for _ in 0..2 {
         let image = node.checkpoint("counter");
@@ -211,7 +213,9 @@ fn a_peer_receives_over_mutual_tls_and_gives_back() {
     let one = alpha.checkpoint("counter");
     wait_replicated(&alpha, &one);
     let is_one = |event: &system_tests::Event| event.image.as_ref() == Some(&one);
-    assert!(beta.events().iter().any(|event| event.kind == "image-received" && is_one(event)));
+    wait_until(LIMIT, "the receiver says so too", || {
+        beta.events().iter().any(|event| event.kind == "image-received" && is_one(event))
+    });
     assert!(beta.images_folder("counter").join(&one).join("manifest").exists());
 
     // The receiver dies at the last step before the image exists there, and again comes back.

@@ -8,7 +8,7 @@ use policies::service::{Event, Failure, FailureKind};
 
 use super::{Daemon, stand_in};
 use crate::service::Message;
-use crate::tenure::{self, Arrival, Change};
+use crate::tenure::{self, Change};
 
 /// How long the end of a service whose lease was lost is waited for. Its fence stands behind that.
 const END_MAX: Duration = Duration::from_secs(30);
@@ -36,18 +36,13 @@ impl Daemon {
 
     pub(super) async fn tenure_changed(&mut self, change: Change) {
         match change {
-            Change::Begin { service, arrival } => self.take_up(&service, arrival).await,
+            Change::Begin { service, arrival } => self.begin(&service, arrival).await,
             Change::End { service, why, done } => {
                 self.put_down(&service, &why).await;
                 // The task may have ended with the supervisor.
                 let _ = done.send(());
             }
         }
-    }
-
-    async fn take_up(&mut self, name: &ServiceName, arrival: Arrival) {
-        self.control.remove(name).await;
-        self.begin(name, arrival).await;
     }
 
     /// Whatever it is doing, it is killed; then it waits again.

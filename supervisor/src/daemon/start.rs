@@ -125,7 +125,11 @@ async fn sweep_addresses(config: &Config, addresses: &Addresses, events: &Events
     let kept: Vec<_> = kept.filter_map(|kept| Address::new(kept.address, kept.prefix_length).ok()).collect();
     match addresses.sweep(&kept).await {
         Ok(removed) => removed.iter().for_each(|address| {
-            events.record(plain(None, "swept", format!("address {address} was left by an earlier supervisor")));
+            events.record(plain(
+                None,
+                "swept",
+                format!("address {address} was left by an earlier supervisor"),
+            ));
         }),
         Err(error) => tracing::warn!(%error, "addresses of an earlier supervisor may still be here"),
     }
