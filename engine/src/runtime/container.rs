@@ -139,6 +139,7 @@ impl<E: Engine> Container<E> {
     async fn start_now(&self) -> Result<Instance> {
         self.place.release_connections().await?;
         self.engine.ready().await?;
+        self.place.shim_for_start(&self.shim, Isolation::None).await?;
         if let Some(recipe) = self.engine.recipe()
             && self.engine.find().await?.is_none()
         {
@@ -177,11 +178,12 @@ impl<E: Engine> Container<E> {
             // Without a word with the engine, which may be away.
             return self.instance_of(handle.pid, handle.cgroup.clone()).await.map(Attached::Running);
         }
+        let fenced = Instance::end_known_by(&self.place, handle).await.fenced;
         match self.engine.find().await? {
             // Somebody has started it again.
             Some(known) if known.pid.is_some() => self.instance(known).await.map(Attached::Running),
-            Some(known) => Ok(Attached::Gone(known.ended())),
-            None => Ok(Attached::Gone(Ended { status: None, out_of_memory: false })),
+            Some(known) => Ok(Attached::Gone(Ended { fenced, ..known.ended() })),
+            None => Ok(Attached::Gone(Ended { fenced, ..Ended::default() })),
         }
     }
 
@@ -259,6 +261,7 @@ impl<E: Engine> Container<E> {
                 noted.image
             ))));
         }
+        self.place.shim_for_start(&self.shim, Isolation::None).await?;
         self.engine.restore(&known, &from, &self.place.options.get()).await?;
         self.place.release_connections().await?;
         self.instance(self.known().await?).await
@@ -339,7 +342,7 @@ impl<E: Engine> Witness for Told<E> {
                     Ok(None) | Err(_) => break,
                 }
             }
-            Ok(Ended { status: None, out_of_memory: false })
+            Ok(Ended::default())
         })
     }
 }

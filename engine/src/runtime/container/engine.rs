@@ -124,7 +124,7 @@ impl Known {
             code @ 129..=192 => code - 128,
             code => (code & 0xff) << 8,
         };
-        Ended { status: Some(status), out_of_memory: self.out_of_memory }
+        Ended { status: Some(status), out_of_memory: self.out_of_memory, fenced: false }
     }
 }
 
