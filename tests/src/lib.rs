@@ -16,10 +16,11 @@
 //! store) and its fail points; to sleep as a way of waiting; and to end any process but by its pid.
 
 pub mod bad_days;
-mod bundle;
+pub mod bundle;
 mod containers;
 mod counter;
 mod event;
+mod fenced;
 mod host;
 pub mod matrix;
 mod network;
@@ -33,6 +34,7 @@ pub mod workload;
 pub use containers::{Container, Containers, Daemon, Elsewhere, Engine, IMAGE, PORT};
 pub use counter::Counter;
 pub use event::{Event, Mark};
+pub use fenced::Ground;
 pub use host::Host;
 pub use network::Network;
 pub use node::{Exchange, Node};
