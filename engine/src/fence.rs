@@ -1,44 +1,49 @@
-//! Stopping a service at an instant that was set before, whatever else happens in this process: the self-fence of a node
-//! that may lose its lease.
+//! Stopping a service at an instant that was set before, whatever becomes of this process: the self-fence of a node that
+//! may lose its lease.
 //!
 //! ```text
+//!           Fence ──arm, disarm──> the service's shim ──> its keeper      a process; outlives us
+//!             └─────────────────────────────────────────> a thread        of ours; what we know comes from it
+//!
 //! Disarmed <──disarm── Armed(limit) ──limit passed on either clock──> Firing ──all members dead──> Fired
 //!     └──────arm──────────^ └─arm: a later limit
 //! ```
 //!
-//! A thread of its own, real-time where the kernel allows it, waits on two timers, one of the monotonic clock and one of boot
-//! time; nothing that the asynchronous runtime does or fails to do can keep it. Past its limit it cannot be armed again:
-//! [`Fence::arm`] answers `Fenced`. Dropping an armed fence does not take it back: the thread goes on.
+//! A limit counts once the keeper has it (`engine::shim`): from then on the service ends at that instant though this process is killed,
+//! stopped or hangs. The thread keeps the same limit, for when the keeper is the one that is stopped or killed, and by it
+//! [`Fence::standing`] is known. Past its limit a fence cannot be armed again: [`Fence::arm`] answers `Fenced`, until a
+//! runtime starts or restores the service anew. Dropping an armed fence does not take the limit back: the keeper has it.
 //!
-//! What it refuses: deciding about limits (that is [`policies::lease::holder`]). What it cannot do: act while this
-//! process itself is stopped or dead; see `docs/failover.md` for what stands behind it then.
+//! What it refuses: deciding about limits (that is [`policies::lease::holder`]), and to be made where nobody would keep them but us:
+//! beside a shim that is older than keepers.
 
 pub mod command;
-mod timers;
+pub(crate) mod priority;
+mod thread;
+pub(crate) mod timers;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use policies::lease::Moment;
 use tokio::sync::watch;
 
-use self::timers::Timers;
-use crate::clock;
+use self::thread::Thread;
 use crate::error::{Error, Report, Result};
 use crate::freeze::Cgroup;
+use crate::shim::Shim;
+use crate::shim::protocol::{FenceOrder, FenceState};
 
 /// How long freezing may take before the service is killed as it runs.
-const FREEZE_MAX: Duration = Duration::from_millis(100);
+pub(crate) const FREEZE_MAX: Duration = Duration::from_millis(100);
 /// How long one round of killing may take before the next one.
-const KILL_ROUND: Duration = Duration::from_secs(1);
-/// Low among the real-time priorities: ahead of everything ordinary is enough.
-const PRIORITY: i32 = 10;
+pub(crate) const KILL_ROUND: Duration = Duration::from_secs(1);
 
-/// The fence of one service.
+/// The fence of one running service.
 #[derive(Debug)]
 pub struct Fence {
-    shared: Arc<Shared>,
-    standing: watch::Receiver<Standing>,
+    shim: Shim,
+    cgroup: Cgroup,
+    thread: Thread,
 }
 
 /// Where a fence stands.
@@ -54,157 +59,71 @@ pub enum Standing {
     Fired,
 }
 
-#[derive(Debug)]
-struct Shared {
-    cgroup: Cgroup,
-    timers: Timers,
-    state: Mutex<State>,
-    standing: watch::Sender<Standing>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    limit: Option<Moment>,
-    fired: bool,
-    /// Nobody holds the fence any more.
-    left: bool,
-}
-
 impl Fence {
-    /// A fence around this cgroup, disarmed; its thread runs.
+    /// A fence around this cgroup, kept by this shim. It stands as the keeper says: a supervisor that comes back finds it armed,
+    /// or fired.
     ///
     /// # Errors
-    /// `Refused` if the kernel gives no timer or thread.
-    pub fn new(cgroup: Cgroup) -> Result<Self> {
-        let (sender, standing) = watch::channel(Standing::Disarmed);
-        let state = Mutex::default();
-        let shared = Arc::new(Shared { cgroup, timers: Timers::new()?, state, standing: sender });
-        let thread = Arc::clone(&shared);
-        std::thread::Builder::new()
-            .name("fence".to_owned())
-            .spawn(move || thread.watch())
-            .map_err(|e| Error::Refused(Report::new("start the thread of a fence").because(e)))?;
-        Ok(Self { shared, standing })
+    /// `Refused` if the shim cannot keep one, or the kernel gives no timer or thread. `Unavailable` if the shim does not
+    /// answer.
+    pub async fn new(shim: Shim, cgroup: Cgroup) -> Result<Self> {
+        let found = shim.fence(&FenceOrder::Ask).await?;
+        let thread = Thread::start(cgroup.clone())?;
+        match found {
+            FenceState::Disarmed => {}
+            FenceState::Armed(limit) => thread.arm(limit.into())?,
+            FenceState::Firing | FenceState::Fired => thread.fire()?,
+        }
+        Ok(Self { shim, cgroup, thread })
     }
 
-    /// Sets the limit at which the service is stopped.
+    /// Sets the limit at which the service is stopped. Where this fails, the limit before stays in force.
     ///
     /// # Errors
-    /// `Fenced` once the limit before has passed: the service is dead or dying.
-    pub fn arm(&self, limit: Moment) -> Result<()> {
-        let mut state = self.shared.state();
-        state.refuse_if_over("arm")?;
-        // The timers first: if they cannot be set, the limit before stays in force.
-        self.shared.timers.set(limit)?;
-        state.limit = Some(limit);
-        self.shared.standing.send_replace(Standing::Armed(limit));
-        Ok(())
+    /// `Fenced` once the limit before has passed: the service is dead or dying. `Unavailable` if the shim does not answer;
+    /// it may have the new limit all the same.
+    pub async fn arm(&self, limit: Moment) -> Result<()> {
+        self.thread.refuse_if_over("arm")?;
+        self.order("arm", FenceOrder::Arm { limit: limit.into(), cgroup: self.cgroup.clone() }).await?;
+        self.thread.arm(limit)
     }
 
     /// Takes the limit back: the service has ended, or its lease was let go.
     ///
     /// # Errors
     /// As [`Fence::arm`].
-    pub fn disarm(&self) -> Result<()> {
-        let mut state = self.shared.state();
-        state.refuse_if_over("disarm")?;
-        self.shared.timers.clear()?;
-        state.limit = None;
-        self.shared.standing.send_replace(Standing::Disarmed);
-        Ok(())
+    pub async fn disarm(&self) -> Result<()> {
+        self.thread.refuse_if_over("disarm")?;
+        self.order("disarm", FenceOrder::Disarm).await?;
+        self.thread.disarm()
     }
 
     /// Stops the service now.
     ///
     /// # Errors
-    /// `Internal` if the kernel refuses to set a timer.
-    pub fn fire(&self) -> Result<()> {
-        let mut state = self.shared.state();
-        if !state.fired {
-            state.limit = Some(Moment::default());
-            self.shared.timers.ring()?;
-        }
-        Ok(())
+    /// `Internal` if the kernel refuses to set a timer; `Unavailable` if the shim does not answer: the service is stopped all
+    /// the same.
+    pub async fn fire(&self) -> Result<()> {
+        self.thread.fire()?;
+        let order = FenceOrder::Arm { limit: Moment::default().into(), cgroup: self.cgroup.clone() };
+        self.shim.fence(&order).await.map(drop)
     }
 
     /// Where it stands, now and from now on.
     pub fn standing(&self) -> watch::Receiver<Standing> {
-        self.standing.clone()
+        self.thread.standing()
     }
-}
 
-impl State {
-    /// A limit that has passed is final, whether the thread has seen it or not.
-    fn refuse_if_over(&self, tried: &str) -> Result<()> {
-        let now = clock::now()?;
-        if self.fired || self.limit.is_some_and(|limit| now.has_passed(limit)) {
-            return Err(Error::Fenced(Report::new(format!("{tried} a fence: its limit has passed"))));
+    async fn order(&self, tried: &str, order: FenceOrder) -> Result<()> {
+        if self.shim.fence(&order).await?.is_over() {
+            // So that whoever watches sees it as well.
+            self.thread.fire()?;
+            return Err(over(tried));
         }
         Ok(())
     }
 }
 
-impl Drop for Fence {
-    fn drop(&mut self) {
-        let mut state = self.shared.state();
-        state.left = true;
-        if state.limit.is_none() {
-            let _ = self.shared.timers.ring();
-        }
-    }
+fn over(tried: &str) -> Error {
+    Error::Fenced(Report::new(format!("{tried} a fence: its limit has passed")))
 }
-
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn watch(&self) {
-        if let Err(error) = become_real_time() {
-            tracing::warn!(%error, "the fence has ordinary priority");
-        }
-        loop {
-            if let Err(error) = self.timers.wait() {
-                // Without timers it is not known when; stopping the service is the safe side.
-                tracing::error!(%error, "a fence cannot wait for its limit");
-                return self.stop_service();
-            }
-            let mut state = self.state();
-            let passed = |limit| clock::now().map_or(true, |now: Moment| now.has_passed(limit));
-            match state.limit {
-                Some(limit) if passed(limit) => {
-                    state.fired = true;
-                    drop(state);
-                    return self.stop_service();
-                }
-                None if state.left => return,
-                Some(_) | None => {}
-            }
-        }
-    }
-
-    fn stop_service(&self) {
-        self.standing.send_replace(Standing::Firing);
-        tracing::error!("the lease's limit has passed: the service is frozen and killed");
-        while let Err(error) = self.cgroup.freeze_and_kill(FREEZE_MAX, KILL_ROUND) {
-            tracing::error!(%error, "a fenced service is still alive");
-        }
-        self.standing.send_replace(Standing::Fired);
-    }
-}
-
-/// Ahead of everything that is not real-time. Needs CAP_SYS_NICE, and a cgroup that has real-time bandwidth.
-fn become_real_time() -> Result<()> {
-    let priority = libc::sched_param { sched_priority: PRIORITY };
-    let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
-    // SAFETY: 0 is the calling thread, and the parameter lives through the call.
-    let done = unsafe { libc::sched_setscheduler(0, policy, &raw const priority) };
-    if done == 0 {
-        return Ok(());
-    }
-    let error = std::io::Error::last_os_error();
-    Err(Error::Refused(Report::new("take real-time priority").because(error)))
-}
-
-#[cfg(test)]
-mod tests;

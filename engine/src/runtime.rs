@@ -22,12 +22,18 @@ use crate::checkpoint::{BeforeEnd, WhileFrozen};
 use crate::criu::network::Hold;
 use crate::criu::{Criu, SharedOptions, Tcp};
 use crate::error::{Error, Report, Result};
+use crate::fence::Fence;
 use crate::freeze::{Cgroup, Hierarchies};
 use crate::process::pidfd::{PidFd, start_time};
+use crate::shim::protocol::{FenceOrder, FenceState};
 use crate::shim::{Isolation, Shim};
 
 /// The name of a container's own root among the trees of its images.
 pub const ROOT_TREE: &str = "rootfs";
+
+/// How long a shim may take to say how a service ended. It learns at the same moment as we do; a second is for a host that is very
+/// busy.
+const SHIM_MAX: Duration = Duration::from_secs(1);
 
 /// An effect under way.
 pub type Effect<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
@@ -191,12 +197,14 @@ pub enum Attached {
 }
 
 /// How a main process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ended {
     /// The raw wait status, if anybody knows it.
     pub status: Option<i32>,
     /// Whether the kernel killed a member of its cgroup for want of memory meanwhile.
     pub out_of_memory: bool,
+    /// Whether its fence has stopped it: the lease was not renewed in time.
+    pub fenced: bool,
 }
 
 impl Instance {
@@ -222,24 +230,34 @@ impl Instance {
         self.main.pidfd.ended().await?;
         // At once: an engine removes the cgroup of what has ended.
         let out_of_memory = self.handle.cgroup.oom_kills() > self.main.oom_kills_before;
+        let fence = tokio::time::timeout(SHIM_MAX, self.main.shim.fence(&FenceOrder::Ask)).await;
+        let fenced = fence.is_ok_and(|fence| fence.is_ok_and(FenceState::is_over));
         if let Some(witness) = &self.main.witness {
             let told = witness.end().await?;
-            return Ok(Ended { out_of_memory: told.out_of_memory || out_of_memory, ..told });
+            return Ok(Ended { out_of_memory: told.out_of_memory || out_of_memory, fenced, ..told });
         }
-        // The shim learns at the same moment as we do; a second is for a host that is very busy.
         let status = self.main.shim.exit_status(self.handle.inner_pid);
-        let status = tokio::time::timeout(Duration::from_secs(1), status).await.ok().flatten();
-        Ok(Ended { status, out_of_memory })
+        let status = tokio::time::timeout(SHIM_MAX, status).await.ok().flatten();
+        Ok(Ended { status, out_of_memory, fenced })
+    }
+
+    /// What stops it at an instant, whether we still live then or not.
+    ///
+    /// # Errors
+    /// As [`Fence::new`].
+    pub async fn fence(&self) -> Result<Fence> {
+        Fence::new(self.main.shim.clone(), self.handle.cgroup.clone()).await
     }
 
     /// Of a service that is gone: its shim may have seen how it ended.
     async fn end_known_by(place: &Place, handle: &Handle) -> Ended {
         let seen = match Shim::connect(&place.shim_socket()).await {
-            Ok(shim) => shim.hello().await.ok().and_then(|(main, _)| main),
-            Err(_) => None,
+            Ok(shim) => (shim.hello().await.ok(), shim.fence(&FenceOrder::Ask).await.ok()),
+            Err(_) => (None, None),
         };
-        let status = seen.filter(|main| main.pid == handle.inner_pid).and_then(|main| main.status);
-        Ended { status, out_of_memory: false }
+        let main = seen.0.and_then(|(main, _)| main).filter(|main| main.pid == handle.inner_pid);
+        let fenced = seen.1.is_some_and(FenceState::is_over);
+        Ended { status: main.and_then(|main| main.status), out_of_memory: false, fenced }
     }
 
     /// Sends the main process a signal.
@@ -284,6 +302,21 @@ impl Place {
         let shim = Shim::connect_or_start(&self.program, &self.shim_socket(), isolation).await?;
         *known = Some(shim.clone());
         Ok(shim)
+    }
+
+    /// That shim for a service that is to be started or restored: what its last fence did is over. One that cannot keep a fence, and
+    /// is idle, makes way for one that can.
+    async fn shim_for_start(&self, known: &KnownShim, isolation: Isolation) -> Result<Shim> {
+        let shim = self.shim(known, isolation).await?;
+        match shim.lift_fence().await {
+            Ok(()) => Ok(shim),
+            Err(Error::Refused(_)) => {
+                shim.quit().await?;
+                *known.lock().await = None;
+                self.shim(known, isolation).await
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn held_connections(&self) -> PathBuf {

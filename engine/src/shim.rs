@@ -3,7 +3,8 @@
 //! ```text
 //! supervisor ──socket──> shim (pid 1 of the service's pid namespace, when it has one)
 //!                          ├── the service's process tree
-//!                          └── CRIU or runc, while one works
+//!                          ├── CRIU or runc, while one works
+//!                          └── keeper of the fence (beside it, in no namespace but the host's)
 //! ```
 //!
 //! What it is for: the supervisor may die, be killed or be upgraded at any instant, and still the service
@@ -14,11 +15,13 @@
 //! What it refuses: decisions, the configuration, the image store, threads.
 
 pub mod client;
+mod keeper;
 mod program;
 pub mod protocol;
 mod pump;
 mod sandbox;
 pub mod server;
+mod setup;
 
 pub use client::Shim;
 pub use protocol::{Output, Program, User};

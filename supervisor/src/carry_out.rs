@@ -287,7 +287,7 @@ impl Shared {
             self.note_baseline().await?;
             let instance = runtime.start().await?;
             fail_point("start.started");
-            self.node.tenures.guard(&self.name, &instance)?;
+            self.node.tenures.guard(&self.name, &instance).await?;
             self.runs(&instance, None, paused).await?;
             Ok::<_, engine::Error>(instance)
         };
@@ -314,7 +314,7 @@ impl Shared {
         fail_point("kill.intended");
         runtime.kill().await?;
         fail_point("kill.killed");
-        self.node.tenures.unguard(&self.name);
+        self.node.tenures.unguard(&self.name).await;
         *lock(&self.instance) = None;
         self.undo_files().await
     }
@@ -335,7 +335,7 @@ impl Shared {
             let _ = tokio::time::timeout(parts.policy.stop_timeout, instance.ended()).await;
         }
         parts.runtime.kill().await?;
-        self.node.tenures.unguard(&self.name);
+        self.node.tenures.unguard(&self.name).await;
         *lock(&self.instance) = None;
         parts.runtime.remove().await?;
         if image.is_none() {

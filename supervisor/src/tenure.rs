@@ -135,30 +135,29 @@ impl Tenures {
     ///
     /// # Errors
     /// `Fenced` if the lease was lost meanwhile: it is being stopped.
-    pub(crate) fn guard(&self, service: &ServiceName, instance: &Instance) -> engine::Result<()> {
+    pub(crate) async fn guard(&self, service: &ServiceName, instance: &Instance) -> engine::Result<()> {
         let Some(limit) = self.read(service, |tenure| tenure.held.map(|hold| hold.limit)) else {
             return Ok(());
         };
-        let fence = Arc::new(Fence::new(instance.handle.cgroup.clone())?);
+        let fence = Arc::new(instance.fence().await?);
         let armed = match limit {
-            Some(limit) => fence.arm(limit),
+            Some(limit) => fence.arm(limit).await,
             None => self.may_act(service),
         };
         if armed.is_err() {
-            fence.fire()?;
+            fence.fire().await?;
         }
         self.change(service, |tenure| tenure.fence = Some(Arc::clone(&fence)));
         armed
     }
 
     /// Nothing of the service runs any more: its fence has nothing to stop, and must not stop what comes after it.
-    pub(crate) fn unguard(&self, service: &ServiceName) {
-        self.change(service, |tenure| {
-            if let Some(fence) = tenure.fence.take() {
-                // Refused once it has fired, which then was right.
-                let _ = fence.disarm();
-            }
-        });
+    pub(crate) async fn unguard(&self, service: &ServiceName) {
+        let fence = self.lock().get_mut(service).and_then(|tenure| tenure.fence.take());
+        if let Some(fence) = fence {
+            // Refused once it has fired, which then was right.
+            let _ = fence.disarm().await;
+        }
     }
 
     /// Asks for the service to be handed over. False if there are no leases for it.
@@ -185,27 +184,29 @@ impl Tenures {
     }
 
     /// A renewal has succeeded.
-    fn arm(&self, service: &ServiceName, limit: Moment) {
+    async fn arm(&self, service: &ServiceName, limit: Moment) {
         self.change(service, |tenure| {
             if let Some(hold) = &mut tenure.held {
                 hold.limit = limit;
             }
-            if let Some(fence) = &tenure.fence {
-                // Refused once its limit has passed; the holder is told by the same clock.
-                let _ = fence.arm(limit);
-            }
         });
+        let fence = self.read(service, |tenure| tenure.fence.clone()).flatten();
+        if let Some(fence) = fence
+            && let Err(error) = fence.arm(limit).await
+        {
+            // The limit before stands; past it the holder is told by the same clock.
+            tracing::warn!(%error, %service, "the fence did not take the later limit");
+        }
     }
 
-    fn fire(&self, service: &ServiceName) {
-        self.change(service, |tenure| {
-            tenure.held = None;
-            if let Some(fence) = &tenure.fence
-                && let Err(error) = fence.fire()
-            {
-                tracing::error!(%error, %service, "the fence could not be set off by hand; its limit stands");
-            }
-        });
+    async fn fire(&self, service: &ServiceName) {
+        self.change(service, |tenure| tenure.held = None);
+        let fence = self.read(service, |tenure| tenure.fence.clone()).flatten();
+        if let Some(fence) = fence
+            && let Err(error) = fence.fire().await
+        {
+            tracing::error!(%error, %service, "the fence could not be set off by hand; its limit stands");
+        }
     }
 
     fn let_go(&self, service: &ServiceName) {

@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 /// Makes one in `folder`. The container runs `program` with these arguments.
-pub(crate) fn make(folder: &Path, program: &Path, arguments: &[String]) {
+pub fn make(folder: &Path, program: &Path, arguments: &[String]) {
     let inside = make_root(&folder.join("rootfs"), program);
     let mut argv = vec![inside.display().to_string()];
     argv.extend_from_slice(arguments);

@@ -18,11 +18,12 @@
 //! store) and its fail points; to sleep as a way of waiting; and to end any process but by its pid.
 
 pub mod bad_days;
-mod bundle;
+pub mod bundle;
 mod containers;
 mod counter;
 mod etcd;
 mod event;
+mod fenced;
 mod host;
 pub mod matrix;
 mod network;
@@ -38,6 +39,7 @@ pub use containers::{Container, Containers, Daemon, Elsewhere, Engine, IMAGE, PO
 pub use counter::Counter;
 pub use etcd::Etcd;
 pub use event::{Event, Mark};
+pub use fenced::Ground;
 pub use host::Host;
 pub use network::Network;
 pub use node::{Exchange, Node};

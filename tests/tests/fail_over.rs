@@ -144,6 +144,29 @@ fn a_supervisor_that_is_killed_leaves_it_running_and_the_next_one_goes_on_with_i
     assert!(!runs(&pair.other));
 }
 
+/// The limit is kept by the service's shim: the supervisor need not live for it.
+#[test]
+fn a_supervisor_that_is_stopped_takes_its_service_with_it_in_time() {
+    let Some(pair) = Pair::running() else { return };
+    let image = pair.replicate(6);
+    let mark = pair.other.mark();
+    pair.one.signal_supervisor(Signal::SIGSTOP);
+
+    let taken = pair.other.wait_for_event(mark, "taken-over", |_| true);
+    assert!(!runs(&pair.one), "it had ended before: {}", taken.text);
+    let back = pair.other.wait_for_event(mark, "recovered", |_| true);
+    assert_eq!(back.image.as_deref(), Some(image.as_str()));
+    assert_eq!(pair.counter.value(), 6);
+
+    pair.one.signal_supervisor(Signal::SIGCONT);
+    wait_until(LIMIT, "the first stands by", || {
+        let lease = pair.one.status("counter")["lease"].clone();
+        lease["role"] == "standby" && lease["holder"] == pair.other.name()
+    });
+    assert!(!runs(&pair.one));
+    assert_eq!(pair.counter.value(), 6, "and the other runs on");
+}
+
 #[test]
 fn handed_over_by_hand_nothing_is_lost() {
     let Some(pair) = Pair::running() else { return };

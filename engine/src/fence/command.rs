@@ -35,3 +35,24 @@ pub async fn fence_node(
     let report = Report::new(format!("fence the node {node}: the command ended with {}", output.status));
     Err(Error::Unavailable(report.output(output.stderr.lines().map(str::to_owned))))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_fence_command_succeeds_only_by_its_exit_code() {
+        let (node, service) = (NodeName::try_from("alpha").unwrap(), ServiceName::try_from("db").unwrap());
+        let run = |script: &str| {
+            let argv = ["sh", "-c", script].map(str::to_owned);
+            let (node, service) = (node.clone(), service.clone());
+            async move { fence_node(&argv, &node, &service, Epoch(7), Duration::from_secs(30)).await }
+        };
+        let told = "test $SUPERVISOR_FENCE_NODE = alpha && test $SUPERVISOR_FENCE_SERVICE = db && \
+                    test $SUPERVISOR_FENCE_EPOCH = 7";
+        run(told).await.unwrap();
+        let failed = run("echo no power switch >&2; exit 3").await;
+        let Err(Error::Unavailable(report)) = failed else { panic!("{failed:?}") };
+        assert!(report.to_string().contains("no power switch"), "{report}");
+    }
+}

@@ -1,6 +1,6 @@
 //! Two timers for one limit, since one clock stands still while the machine sleeps and the other does not.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -12,13 +12,13 @@ use policies::time::Instant;
 use crate::error::{Error, Report, Result};
 
 #[derive(Debug)]
-pub(super) struct Timers {
+pub(crate) struct Timers {
     monotonic: TimerFd,
     boottime: TimerFd,
 }
 
 impl Timers {
-    pub(super) fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let timer = |clock| {
             TimerFd::new(clock, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)
                 .map_err(|e| Error::Refused(Report::new("make a timer").because(e)))
@@ -27,27 +27,35 @@ impl Timers {
     }
 
     /// Both ring at their clock's part of the limit.
-    pub(super) fn set(&self, limit: Moment) -> Result<()> {
+    pub(crate) fn set(&self, limit: Moment) -> Result<()> {
         set(&self.monotonic, limit.monotonic)?;
         set(&self.boottime, limit.boottime)
     }
 
     /// At once.
-    pub(super) fn ring(&self) -> Result<()> {
+    pub(crate) fn ring(&self) -> Result<()> {
         set(&self.monotonic, Instant::START)
     }
 
-    pub(super) fn clear(&self) -> Result<()> {
+    pub(crate) fn clear(&self) -> Result<()> {
         let unset = |timer: &TimerFd| timer.unset().map_err(failed);
         unset(&self.monotonic).and_then(|()| unset(&self.boottime))
     }
 
     /// Until one of them rings.
-    pub(super) fn wait(&self) -> Result<()> {
-        let mut timers =
-            [&self.monotonic, &self.boottime].map(|timer| PollFd::new(timer.as_fd(), PollFlags::POLLIN));
+    pub(crate) fn wait(&self) -> Result<()> {
+        self.wait_beside(&[], PollTimeout::NONE).map(drop)
+    }
+
+    /// Until one of them rings, one of the others has something to be read (which one is said), or the time is over.
+    pub(crate) fn wait_beside(&self, others: &[BorrowedFd<'_>], limit: PollTimeout) -> Result<Vec<bool>> {
+        let mut polled: Vec<PollFd<'_>> = [self.monotonic.as_fd(), self.boottime.as_fd()]
+            .iter()
+            .chain(others)
+            .map(|fd| PollFd::new(*fd, PollFlags::POLLIN))
+            .collect();
         loop {
-            match poll(&mut timers, PollTimeout::NONE) {
+            match poll(&mut polled, limit) {
                 Err(Errno::EINTR) => {}
                 Err(error) => return Err(failed(error)),
                 Ok(_) => break,
@@ -60,7 +68,7 @@ impl Timers {
                 Err(error) => return Err(failed(error)),
             }
         }
-        Ok(())
+        Ok(polled[2..].iter().map(|fd| fd.any().unwrap_or(false)).collect())
     }
 }
 

@@ -118,6 +118,7 @@ impl<E: Engine> Container<E> {
     async fn start_now(&self) -> Result<Instance> {
         self.place.release_connections().await?;
         self.engine.ready().await?;
+        self.place.shim_for_start(&self.shim, Isolation::None).await?;
         if let Some(recipe) = self.engine.recipe()
             && self.engine.find().await?.is_none()
         {
@@ -156,11 +157,12 @@ impl<E: Engine> Container<E> {
             // Without a word with the engine, which may be away.
             return self.instance_of(handle.pid, handle.cgroup.clone(), None).await.map(Attached::Running);
         }
+        let fenced = Instance::end_known_by(&self.place, handle).await.fenced;
         match self.engine.find().await? {
             // Somebody has started it again.
             Some(known) if known.pid.is_some() => self.instance(known).await.map(Attached::Running),
-            Some(known) => Ok(Attached::Gone(known.ended())),
-            None => Ok(Attached::Gone(Ended { status: None, out_of_memory: false })),
+            Some(known) => Ok(Attached::Gone(Ended { fenced, ..known.ended() })),
+            None => Ok(Attached::Gone(Ended { fenced, ..Ended::default() })),
         }
     }
 
@@ -256,6 +258,7 @@ impl<E: Engine> Container<E> {
         }
         // Whatever comes of it, this is not known any more.
         *self.rested.lock().await = None;
+        self.place.shim_for_start(&self.shim, Isolation::None).await?;
         self.engine.restore(&known, &from, &self.place.options.get()).await?;
         self.place.release_connections().await?;
         match main_process(&known) {

@@ -75,7 +75,7 @@ impl Process {
     async fn start_now(&self) -> Result<Instance> {
         self.place.release_connections().await?;
         let cgroup = self.place.hierarchies.make(&self.place.node, &self.place.service)?;
-        let shim = self.place.shim(&self.shim, self.spec.isolation).await?;
+        let shim = self.place.shim_for_start(&self.shim, self.spec.isolation).await?;
         let mut env = vec![("PATH".to_owned(), default_path())];
         env.retain(|(key, _)| !self.spec.env.iter().any(|(own, _)| own == key));
         env.extend(self.spec.env.iter().cloned());
@@ -174,7 +174,7 @@ impl Process {
 
     async fn restore_now(&self, from: RestoreFrom<'_>) -> Result<Instance> {
         let cgroup = self.place.hierarchies.make(&self.place.node, &self.place.service)?;
-        let shim = self.place.shim(&self.shim, self.spec.isolation).await?;
+        let shim = self.place.shim_for_start(&self.shim, self.spec.isolation).await?;
         let work = self.place.criu_folder()?;
         let left: Left = serde_json::from_value(from.state.clone()).unwrap_or_default();
         let start = Start {

@@ -62,7 +62,7 @@ impl Runc {
     async fn start_now(&self) -> Result<Instance> {
         self.place.release_connections().await?;
         let folder = self.prepare_bundle()?;
-        let shim = self.place.shim(&self.shim, Isolation::None).await?;
+        let shim = self.place.shim_for_start(&self.shim, Isolation::None).await?;
         let pid_file = self.pid_file();
         let arguments = ["run", "--detach", "--pid-file", &text(&pid_file), "--bundle", &text(&folder)];
         self.runc(&shim, &arguments, RUNC_MAX, true).await?;
@@ -109,7 +109,7 @@ impl Runc {
 
     async fn restore_now(&self, from: RestoreFrom<'_>) -> Result<Instance> {
         let folder = self.prepare_bundle()?;
-        let shim = self.place.shim(&self.shim, Isolation::None).await?;
+        let shim = self.place.shim_for_start(&self.shim, Isolation::None).await?;
         let work = self.place.criu_folder()?;
         let (pid_file, images, folder, work_text) =
             (text(&self.pid_file()), text(from.images), text(&folder), text(&work));

@@ -12,7 +12,10 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, oneshot};
 
-use super::protocol::{FromShim, Main, Notice, Output, Program, Reply, Request, receive, send};
+use super::protocol::{
+    FENCES_SINCE, FenceOrder, FenceState, FromShim, Main, Notice, Output, Program, Reply, Request, VERSION,
+    receive, send,
+};
 use super::sandbox::Isolation;
 use crate::descriptor::watch;
 use crate::error::{Error, Report, Result};
@@ -22,6 +25,8 @@ use crate::process::pidfd::PidFd;
 /// A shim answers at once or not at all.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 const START_MAX: Duration = Duration::from_secs(10);
+/// What helps against a shim that cannot keep a fence.
+const START_ANEW: &str = "stop the service and start it again (`supervisor stop`, `supervisor start`)";
 
 /// A connection to one shim. Clones share it.
 #[derive(Debug, Clone)]
@@ -41,6 +46,7 @@ struct Inner {
 struct Shared {
     waiting: VecDeque<oneshot::Sender<(Reply, Vec<OwnedFd>)>>,
     exits: BTreeMap<i32, i32>,
+    version: u32,
     gone: bool,
 }
 
@@ -108,14 +114,21 @@ impl Shim {
         Ok(shim)
     }
 
-    /// Connects to the shim at `path`, or starts one. An idle shim of another kind (the configuration has changed)
-    /// makes way; one whose service still lives does not.
+    /// Connects to the shim at `path`, or starts one. An idle shim of another kind (the configuration has changed), or one that
+    /// cannot keep a fence, makes way; one whose service still lives does not.
     pub async fn connect_or_start(program: &Path, path: &Path, isolation: Isolation) -> Result<Self> {
         if let Ok(shim) = Self::connect(path).await {
-            match shim.ask(&Request::Hello, &[]).await? {
-                (Reply::Here { isolation: found, .. }, _) if found == isolation => return Ok(shim),
-                _ => shim.quit().await?,
+            let (kind, replaceable) = match shim.ask(&Request::Hello, &[]).await? {
+                (Reply::Here { isolation, main, helpers, fence, .. }, _) => {
+                    let idle = helpers == 0 && main.is_none_or(|main| main.status.is_some());
+                    (isolation, idle && fence.is_none())
+                }
+                (other, _) => return Err(unexpected(&other)),
+            };
+            if kind == isolation && !replaceable {
+                return Ok(shim);
             }
+            shim.quit().await?;
         }
         Self::start(program, path, isolation).await
     }
@@ -151,6 +164,36 @@ impl Shim {
     /// What the shim writes where if we go away.
     pub async fn guard(&self, thaw: Vec<(PathBuf, String)>) -> Result<()> {
         self.done(&Request::Guard { thaw }, &[]).await
+    }
+
+    /// Orders something of the service's fence; says how it stands then.
+    ///
+    /// # Errors
+    /// `Refused` by a shim that cannot keep a fence, `Unavailable` if it does not answer.
+    pub async fn fence(&self, order: &FenceOrder) -> Result<FenceState> {
+        let version = self.inner.shared().version;
+        if version < FENCES_SINCE {
+            let text =
+                format!("fence a service whose shim is too old: it speaks version {version} of {VERSION}");
+            return Err(Error::Refused(Report::new(text).remedy(START_ANEW)));
+        }
+        match self.ask(&Request::Fence(order.clone()), &[]).await? {
+            (Reply::Fence(state), _) => Ok(state),
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    /// To be called before the service is started anew: its last fence may have fired.
+    ///
+    /// # Errors
+    /// As [`Shim::fence`]; `Unavailable` also while the fence still kills.
+    pub async fn lift_fence(&self) -> Result<()> {
+        if self.fence(&FenceOrder::Lift).await?.is_over() {
+            return Err(Error::Unavailable(Report::new(
+                "start a service whose fence has fired: some of its processes are not dead yet",
+            )));
+        }
+        Ok(())
     }
 
     /// Hands the shim a pipe to be read to where the output goes.
@@ -268,6 +311,9 @@ impl Inner {
                 self.changed.notify_waiters();
             }
             FromShim::Reply(reply) => {
+                if let Reply::Here { version, .. } = reply {
+                    shared.version = version;
+                }
                 shared.note_exit(&reply);
                 self.changed.notify_waiters();
                 if let Some(waiting) = shared.waiting.pop_front() {
@@ -285,7 +331,7 @@ impl Shared {
         let (pid, status) = match reply {
             Reply::Running { pid, status, .. } => (*pid, *status),
             Reply::Here { main: Some(main), .. } => (main.pid, main.status),
-            Reply::Here { main: None, .. } | Reply::Done | Reply::Failed { .. } => return,
+            Reply::Here { main: None, .. } | Reply::Fence(_) | Reply::Done | Reply::Failed { .. } => return,
         };
         match status {
             Some(status) => self.exits.insert(pid, status),
@@ -331,6 +377,8 @@ fn failed(errno: Option<i32>, message: String) -> Error {
         Some(Errno::ENOENT | Errno::EACCES | Errno::ENOEXEC | Errno::ENOTDIR | Errno::EINVAL) => {
             Error::Invalid(report.remedy("check the service's command, working directory and user"))
         }
+        // The keeper of its fence has ended.
+        Some(Errno::EPIPE) => Error::Refused(report.remedy(START_ANEW)),
         Some(Errno::EPERM) => Error::Refused(report),
         _ => Error::Unavailable(report),
     }

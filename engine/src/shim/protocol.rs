@@ -9,12 +9,17 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
 
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use policies::lease::Moment;
+use policies::time::Instant;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::sandbox::Isolation;
+use crate::freeze::Cgroup;
 
 /// The version that this program speaks.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+/// The version since which a shim keeps a fence. An older one hangs up on whoever asks it to.
+pub const FENCES_SINCE: u32 = 2;
 /// The longest message. A `SOCK_SEQPACKET` datagram is refused by the kernel above its send buffer (208 KiB).
 const LENGTH_MAX: usize = 128 * 1024;
 const DESCRIPTORS_MAX: usize = 8;
@@ -44,7 +49,9 @@ pub enum Request {
     /// Read the pipe that comes with the message to where the output goes ([`Output::Pumped`] or
     /// [`Output::Journal`]).
     Pump(Output),
-    /// Go away. Refused while the main process lives.
+    /// Something about the service's fence. Answered by [`Reply::Fence`].
+    Fence(FenceOrder),
+    /// Go away. Refused while the main process lives. A fence that has not fired goes too.
     Quit,
 }
 
@@ -125,6 +132,9 @@ pub enum Reply {
         main: Option<Main>,
         /// How many helpers run.
         helpers: usize,
+        /// How its fence stands. `None`: it has none, since it is older or its fence's process has ended.
+        #[serde(default)]
+        fence: Option<FenceState>,
     },
     /// To `Start`, `Work` and `Track`: it runs; a pidfd comes with the message, and the pid as the shim sees it.
     /// If the process has ended already there is no pidfd, but its status.
@@ -136,6 +146,8 @@ pub enum Reply {
         /// The pipes that the program's output goes through, as CRIU names them (`pipe:[inode]`).
         pipes: Vec<(i32, String)>,
     },
+    /// To `Fence`: how it stands now, whether the order changed anything or not.
+    Fence(FenceState),
     /// Done.
     Done,
     /// Not done, and why.
@@ -145,6 +157,74 @@ pub enum Reply {
         /// What was tried.
         message: String,
     },
+}
+
+/// What may be asked of a service's fence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FenceOrder {
+    /// Stop all members of the cgroup at the limit, in the place of any limit before. Changes nothing once the limit before has
+    /// passed.
+    Arm {
+        /// When.
+        limit: FenceLimit,
+        /// Whom.
+        cgroup: Cgroup,
+    },
+    /// There is no limit any more. Changes nothing once it has passed.
+    Disarm,
+    /// The service is to be started anew: a fence that has fired, and has nothing left to kill, is disarmed. One that is armed
+    /// stays so.
+    Lift,
+    /// Only say how it stands.
+    Ask,
+}
+
+/// An instant on two clocks, in nanoseconds; whichever comes first counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FenceLimit {
+    /// By `CLOCK_MONOTONIC`.
+    pub monotonic: u64,
+    /// By `CLOCK_BOOTTIME`.
+    pub boottime: u64,
+}
+
+/// How a fence stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FenceState {
+    /// It has no limit.
+    #[default]
+    Disarmed,
+    /// It will act at this limit.
+    Armed(FenceLimit),
+    /// It is stopping the service.
+    Firing,
+    /// The service is dead, and is killed again should somebody else bring it back.
+    Fired,
+}
+
+impl FenceState {
+    /// Whether the limit has passed.
+    pub fn is_over(self) -> bool {
+        match self {
+            Self::Disarmed | Self::Armed(_) => false,
+            Self::Firing | Self::Fired => true,
+        }
+    }
+}
+
+impl From<Moment> for FenceLimit {
+    fn from(moment: Moment) -> Self {
+        Self { monotonic: moment.monotonic.as_nanos(), boottime: moment.boottime.as_nanos() }
+    }
+}
+
+impl From<FenceLimit> for Moment {
+    fn from(limit: FenceLimit) -> Self {
+        Self {
+            monotonic: Instant::from_nanos(limit.monotonic),
+            boottime: Instant::from_nanos(limit.boottime),
+        }
+    }
 }
 
 /// What a shim says unasked.

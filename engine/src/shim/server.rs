@@ -15,16 +15,18 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::Signal;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, listen, socket};
+use nix::sys::socket::{SockFlag, accept4};
 use nix::sys::wait::WaitPidFlag;
 use nix::unistd::{ForkResult, Pid, fork};
 
+use super::keeper::Keeper;
 use super::program::{self, Failure};
-use super::protocol::{FromShim, Main, Notice, Program, Reply, Request, VERSION, receive, send};
+use super::protocol::{FenceOrder, FromShim, Main, Notice, Program, Reply, Request, VERSION, receive, send};
 use super::pump::Pump;
 use super::sandbox::{self, Isolation};
+use super::setup::{block_signals, detach_from_starter, listen_at};
 
 /// How long helpers may take to end by themselves once their supervisor has gone, before they are killed so
 /// that the service can be thawed.
@@ -65,12 +67,10 @@ fn prepare(socket: &Path, isolation: Isolation) -> Result<Option<Server>, String
     // So that people tell it from the supervisor, whose binary it is.
     let _ = nix::sys::prctl::set_name(c"supervisor-shim");
     let told = |what: &'static str| move |errno: Errno| format!("{what}: {errno}");
+    let signals = block_signals().map_err(told("block signals"))?;
+    // Before the socket, which it must not hold open, and before the namespaces, which it stays out of.
+    let keeper = Keeper::fork().map_err(told("fork the keeper of the fence"))?;
     let listener = listen_at(socket).map_err(told("listen at the shim's socket"))?;
-    let mut signals = SigSet::empty();
-    for signal in [Signal::SIGCHLD, Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGPIPE] {
-        signals.add(signal);
-    }
-    signals.thread_block().map_err(told("block signals"))?;
     if isolation == Isolation::Pid {
         sandbox::leave().map_err(told("make pid and mount namespaces"))?;
     }
@@ -99,33 +99,10 @@ fn prepare(socket: &Path, isolation: Isolation) -> Result<Option<Server>, String
         exits: VecDeque::new(),
         pumps: Vec::new(),
         guard: Vec::new(),
+        keeper,
         orphaned_since: None,
         quitting: false,
     }))
-}
-
-fn listen_at(path: &Path) -> nix::Result<OwnedFd> {
-    let _ = nix::unistd::unlink(path);
-    let listener = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
-    bind(std::os::fd::AsRawFd::as_raw_fd(&listener), &UnixAddr::new(path)?)?;
-    nix::sys::stat::fchmodat(
-        nix::fcntl::AT_FDCWD,
-        path,
-        nix::sys::stat::Mode::from_bits_truncate(0o600),
-        nix::sys::stat::FchmodatFlags::FollowSymlink,
-    )?;
-    listen(&listener, Backlog::new(4)?)?;
-    Ok(listener)
-}
-
-/// Whoever started the shim reads its standard output to the end.
-fn detach_from_starter() {
-    if let Ok(null) = nix::fcntl::open("/dev/null", nix::fcntl::OFlag::O_RDWR, nix::sys::stat::Mode::empty())
-    {
-        let _ = nix::unistd::dup2_stdin(&null);
-        let _ = nix::unistd::dup2_stdout(&null);
-        let _ = nix::unistd::dup2_stderr(&null);
-    }
 }
 
 struct Server {
@@ -139,6 +116,7 @@ struct Server {
     exits: VecDeque<(i32, i32)>,
     pumps: Vec<Pump>,
     guard: Vec<(PathBuf, String)>,
+    keeper: Keeper,
     orphaned_since: Option<Instant>,
     quitting: bool,
 }
@@ -227,6 +205,7 @@ impl Server {
                 self.pumps.extend(descriptors.into_iter().map(|pipe| Pump::new(pipe, output.clone())));
                 (Reply::Done, None)
             }
+            Request::Fence(order) => (self.fence(order), None),
             Request::Quit => (self.quit(), None),
         }
     }
@@ -235,7 +214,15 @@ impl Server {
         let pidfd = self.main.filter(|m| m.status.is_none()).and_then(|m| pidfd(m.pid));
         self.orphaned_since = None;
         let (isolation, main, helpers) = (self.isolation, self.main, self.helpers.len());
-        (Reply::Here { version: VERSION, isolation, main, helpers }, pidfd)
+        let fence = self.keeper.order(FenceOrder::Ask).ok();
+        (Reply::Here { version: VERSION, isolation, main, helpers, fence }, pidfd)
+    }
+
+    fn fence(&mut self, order: FenceOrder) -> Reply {
+        match self.keeper.order(order) {
+            Ok(state) => Reply::Fence(state),
+            Err(errno) => refusal(errno, "reach the process that keeps the fence"),
+        }
     }
 
     fn start(&mut self, program: &Program, descriptors: &[OwnedFd]) -> (Reply, Option<OwnedFd>) {
@@ -304,6 +291,8 @@ impl Server {
         if self.main_lives() {
             return refusal(Errno::EBUSY, "quit while the service runs");
         }
+        // A keeper that were left armed would act on whoever has the cgroup then.
+        let _ = self.keeper.order(FenceOrder::Disarm);
         self.quitting = true;
         Reply::Done
     }

@@ -44,7 +44,7 @@ impl Shared {
         };
         let instance = parts.runtime.restore(from).await?;
         fail_point("restore.restored");
-        self.node.tenures.guard(&self.name, &instance)?;
+        self.node.tenures.guard(&self.name, &instance).await?;
         self.runs(&instance, Some(image.to_string()), paused).await?;
         Ok(instance)
     }

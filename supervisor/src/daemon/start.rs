@@ -200,7 +200,7 @@ pub(super) async fn service(
         Arrival::Cold => anew(node, name, &parts, Beginning::Start).await?,
     };
     if let Some(instance) = &reclaimed.instance {
-        node.tenures.guard(name, instance)?;
+        node.tenures.guard(name, instance).await?;
     }
     let waits = matches!(reclaimed.beginning, Beginning::Start) && !parts.depends_on.is_empty();
     let actor = Actor::new(name.clone(), node.clone(), Arc::clone(&parts), reclaimed.instance);

@@ -265,7 +265,7 @@ impl Task {
         match command {
             None => {}
             Some(holder::Command::Renew) => self.renew(held),
-            Some(holder::Command::Arm(limit)) => self.ground.tenures.arm(&self.service, limit),
+            Some(holder::Command::Arm(limit)) => self.ground.tenures.arm(&self.service, limit).await,
             Some(holder::Command::Fence(reason)) => self.fence(reason).await,
             Some(holder::Command::Release) => self.release(held),
         }
@@ -282,7 +282,7 @@ impl Task {
         }
         (self.resumed, self.leaving, self.letting_go) = (false, false, false);
         self.ground.tenures.let_go(&self.service);
-        self.ground.tenures.unguard(&self.service);
+        self.ground.tenures.unguard(&self.service).await;
         self.forget();
         self.set_role("standby");
         // A boxed step: what follows may itself lose the lease again.
@@ -303,7 +303,7 @@ impl Task {
 
     /// The service is stopped at once; then the lease is lost.
     async fn fence(&mut self, reason: holder::Reason) {
-        self.ground.tenures.fire(&self.service);
+        self.ground.tenures.fire(&self.service).await;
         self.tell("fenced", format!("the service is stopped here, its lease is lost: {reason}"));
         self.end("its lease was lost").await;
         self.ground.tenures.fenced(&self.service).await;

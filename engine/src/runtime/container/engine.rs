@@ -137,7 +137,7 @@ pub(super) fn ended(exit_code: i32, out_of_memory: bool) -> Ended {
         code @ 129..=192 => code - 128,
         code => (code & 0xff) << 8,
     };
-    Ended { status: Some(status), out_of_memory }
+    Ended { status: Some(status), out_of_memory, fenced: false }
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ impl<E: Engine> Witness for Told<E> {
                     Ok(None) | Err(_) => break,
                 }
             }
-            Ok(Ended { status: None, out_of_memory: false })
+            Ok(Ended::default())
         })
     }
 }

@@ -4,11 +4,10 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use policies::id::{Epoch, NodeName, ServiceName};
 use policies::lease::Moment;
 use policies::time::Instant;
 
-use super::{Fence, Standing, command};
+use super::{Standing, Thread};
 use crate::clock;
 use crate::error::Error;
 use crate::freeze::{Cgroup, Hierarchies};
@@ -50,7 +49,7 @@ impl Drop for Scene {
     }
 }
 
-async fn fired(fence: &Fence) {
+async fn fired(fence: &Thread) {
     let mut standing = fence.standing();
     let waiting = standing.wait_for(|standing| *standing == Standing::Fired);
     tokio::time::timeout(LIMIT, waiting).await.expect("the fence acts").unwrap();
@@ -62,7 +61,7 @@ const LATE: Duration = Duration::from_secs(1000);
 #[tokio::test]
 async fn at_its_limit_the_service_dies_and_the_fence_cannot_be_armed_again() {
     let Some(mut scene) = Scene::or_skip("limit") else { return };
-    let fence = Fence::new(scene.cgroup.clone()).unwrap();
+    let fence = Thread::start(scene.cgroup.clone()).unwrap();
     fence.arm(clock::now().unwrap().after(LATE)).unwrap();
     fence.arm(clock::now().unwrap().after(SOON)).unwrap();
     fired(&fence).await;
@@ -77,7 +76,7 @@ async fn at_its_limit_the_service_dies_and_the_fence_cannot_be_armed_again() {
 async fn either_clock_is_enough() {
     for (name, boottime_is_soon) in [("boottime", true), ("monotonic", false)] {
         let Some(scene) = Scene::or_skip(name) else { return };
-        let fence = Fence::new(scene.cgroup.clone()).unwrap();
+        let fence = Thread::start(scene.cgroup.clone()).unwrap();
         let now = clock::now().unwrap();
         let (soon, late) = (now.after(SOON), now.after(LATE));
         let limit = if boottime_is_soon {
@@ -97,28 +96,32 @@ fn a_blocked_runtime_does_not_hold_the_fence() {
     let Some(mut scene) = Scene::or_skip("blocked") else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let fence = Fence::new(scene.cgroup.clone()).unwrap();
+        let fence = Thread::start(scene.cgroup.clone()).unwrap();
         fence.arm(clock::now().unwrap().after(SOON)).unwrap();
         scene.process.wait().unwrap();
     });
     assert!(!scene.is_running());
 }
 
-/// Whoever forgets an armed fence has not disarmed it.
-#[test]
-fn a_dropped_fence_still_acts() {
-    let Some(mut scene) = Scene::or_skip("dropped") else { return };
-    let fence = Fence::new(scene.cgroup.clone()).unwrap();
-    fence.arm(clock::now().unwrap().after(SOON)).unwrap();
-    drop(fence);
-    scene.process.wait().unwrap();
+/// The keeper beside the shim has the limit; a thread that nobody holds any more would keep an old one.
+#[tokio::test]
+async fn a_thread_that_was_let_go_does_nothing() {
+    let (Some(mut spared), Some(other)) = (Scene::or_skip("let-go"), Scene::or_skip("held")) else { return };
+    let (first, second) =
+        (Thread::start(spared.cgroup.clone()).unwrap(), Thread::start(other.cgroup.clone()).unwrap());
+    let limit = clock::now().unwrap().after(Duration::from_millis(200));
+    first.arm(limit).unwrap();
+    drop(first);
+    second.arm(limit).unwrap();
+    fired(&second).await;
+    assert!(spared.is_running());
 }
 
 #[tokio::test]
 async fn a_frozen_service_dies_too_and_at_once_if_asked() {
     let Some(scene) = Scene::or_skip("frozen") else { return };
     let frozen = scene.cgroup.freeze(LIMIT).unwrap();
-    let fence = Fence::new(scene.cgroup.clone()).unwrap();
+    let fence = Thread::start(scene.cgroup.clone()).unwrap();
     fence.fire().unwrap();
     assert!(matches!(fence.disarm(), Err(Error::Fenced(_))));
     fired(&fence).await;
@@ -131,7 +134,7 @@ async fn a_frozen_service_dies_too_and_at_once_if_asked() {
 async fn a_disarmed_fence_does_nothing() {
     let (Some(mut spared), Some(other)) = (Scene::or_skip("spared"), Scene::or_skip("other")) else { return };
     let (first, second) =
-        (Fence::new(spared.cgroup.clone()).unwrap(), Fence::new(other.cgroup.clone()).unwrap());
+        (Thread::start(spared.cgroup.clone()).unwrap(), Thread::start(other.cgroup.clone()).unwrap());
     let limit = clock::now().unwrap().after(Duration::from_millis(200));
     first.arm(limit).unwrap();
     first.disarm().unwrap();
@@ -144,24 +147,8 @@ async fn a_disarmed_fence_does_nothing() {
 #[test]
 fn a_limit_that_has_passed_is_final_even_before_the_thread_has_seen_it() {
     let Some(mut scene) = Scene::or_skip("passed") else { return };
-    let fence = Fence::new(scene.cgroup.clone()).unwrap();
+    let fence = Thread::start(scene.cgroup.clone()).unwrap();
     fence.arm(Moment { monotonic: Instant::from_nanos(1), boottime: Instant::from_nanos(1) }).unwrap();
     assert!(matches!(fence.arm(clock::now().unwrap().after(LATE)), Err(Error::Fenced(_))));
     scene.process.wait().unwrap();
-}
-
-#[tokio::test]
-async fn a_fence_command_succeeds_only_by_its_exit_code() {
-    let (node, service) = (NodeName::try_from("alpha").unwrap(), ServiceName::try_from("db").unwrap());
-    let run = |script: &str| {
-        let argv = ["sh", "-c", script].map(str::to_owned);
-        let (node, service) = (node.clone(), service.clone());
-        async move { command::fence_node(&argv, &node, &service, Epoch(7), LIMIT).await }
-    };
-    let told = "test $SUPERVISOR_FENCE_NODE = alpha && test $SUPERVISOR_FENCE_SERVICE = db && \
-                test $SUPERVISOR_FENCE_EPOCH = 7";
-    run(told).await.unwrap();
-    let failed = run("echo no power switch >&2; exit 3").await;
-    let Err(Error::Unavailable(report)) = failed else { panic!("{failed:?}") };
-    assert!(report.to_string().contains("no power switch"), "{report}");
 }
