@@ -53,7 +53,7 @@ pub struct Volume {
 }
 
 impl Layout {
-    /// What an image of this container has as [`Dumped::state`], with its volumes under these names.
+    /// What an image of this container has as [`Dumped::state`](crate::runtime::Dumped::state), with its volumes under these names.
     ///
     /// # Errors
     /// `Internal` when it cannot be written down.

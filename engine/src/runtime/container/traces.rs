@@ -1,5 +1,5 @@
 //! What the host shows of a container without a word with its engine: asking podman takes 70 ms, and a recovery would ask it
-//! four times.
+//! three times or more.
 //!
 //! ```text
 //! runs ──ends──> an exit note is written ──engine clears up──> runc's folder goes, the root is unmounted: at rest
