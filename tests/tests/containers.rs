@@ -355,3 +355,27 @@ fn docker_goes_away_and_comes_back() {
     assert_eq!(counter.value(), 5, "its state is back");
     assert_eq!(container.state(), "running");
 }
+
+/// What was seen of a container says nothing of another one that has taken its name since.
+#[test]
+fn another_container_of_that_name_is_not_taken_for_the_one_that_ended() {
+    let Some(containers) = Containers::or_skip(Engine::Podman) else { return };
+    let (container, mut node, counter) = created(&containers, &[]);
+    node.start();
+    counter.count_to(3);
+    node.checkpoint("counter");
+    let former = (node.pid("counter").expect("it runs"), containers.inspect(container.name()));
+
+    node.signal_supervisor(Signal::SIGSTOP);
+    containers.done(&["rm", "--force", "--time", "0", container.name()]);
+    let publish = format!("{}:{PORT}", counter.address());
+    let create = ["create", "--name", container.name(), "--publish", &publish, system_tests::IMAGE];
+    containers.done(&[&create[..], &["--listen", &format!("0.0.0.0:{PORT}")]].concat());
+    node.signal_supervisor(Signal::SIGCONT);
+    node.wait_for_another("counter", former.0);
+
+    assert_eq!(counter.value(), 3, "the state, in the new one");
+    let now = containers.inspect(container.name());
+    assert_ne!(now["Id"], former.1["Id"]);
+    assert_eq!(now["State"]["Pid"].as_i64(), node.pid("counter").map(i64::from));
+}
