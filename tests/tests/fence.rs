@@ -14,7 +14,7 @@ use engine::shim::{Isolation, Shim};
 use nix::sys::signal::Signal;
 use policies::lease::Moment;
 use scene::{Holder, Kind, Scene, dead_after, lives, order_to_arm};
-use system_tests::{LIMIT, wait_until};
+use system_tests::{Containers, Engine, LIMIT, wait_until};
 
 const SOON: Duration = Duration::from_millis(1500);
 const LATE: Duration = Duration::from_secs(1000);
@@ -73,6 +73,7 @@ async fn a_shim_that_is_stopped_or_killed_is_not_needed() {
         shim.fence(&order).await.unwrap();
         scene.signal_shim(signal);
         dead_after(instance.handle.pid, limit);
+        scene.end_shim();
     }
 }
 
@@ -104,6 +105,7 @@ async fn a_shim_that_hangs_is_not_needed() {
     shim.fence(&order).await.unwrap();
     std::fs::write(go, "").unwrap();
     dead_after(instance.handle.pid, limit);
+    scene.end_shim();
 }
 
 /// As when the machine has slept: boot time is over, the monotonic clock is not. And the other way round.
@@ -195,4 +197,25 @@ async fn a_keeper_that_is_gone_is_said() {
     wait_until(LIMIT, "it is dead", || !lives(instance.handle.pid));
     let anew = service.start().await.unwrap();
     anew.fence().await.unwrap().arm(clock::now().unwrap().after(LATE)).await.unwrap();
+}
+
+system_tests::engines! {
+    a_container_that_was_adopted_ends_too => super::container;
+}
+
+fn container(engine: Engine) {
+    let (Some(scene), Some(containers)) = (Scene::or_skip(), Containers::or_skip(engine)) else { return };
+    let name = format!("fenced-{}", scene.ground.node);
+    let container = containers.create(&name, &[], &["--listen", "0.0.0.0:8080"]);
+    container.start();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let service = scene.container(&containers, &name).await;
+        let instance = service.start().await.unwrap();
+        let shim = Shim::connect(&scene.ground.shim_socket()).await.unwrap();
+        let (limit, order) = order_to_arm(SOON, &instance.handle);
+        shim.fence(&order).await.unwrap();
+        dead_after(instance.handle.pid, limit);
+    });
+    wait_until(LIMIT, "the engine has noticed", || container.state() == "exited");
 }

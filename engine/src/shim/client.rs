@@ -383,3 +383,6 @@ fn failed(errno: Option<i32>, message: String) -> Error {
         _ => Error::Unavailable(report),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use engine::clock;
-use engine::runtime::{Handle, Runtime};
+use engine::runtime::{Handle, Runtime, docker, podman};
 use engine::shim::Isolation;
 use engine::shim::protocol::FenceOrder;
 use nix::sys::signal::{Signal, kill};
@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use policies::lease::Moment;
 use policies::time::Instant;
 use system_tests::bad_days::program;
-use system_tests::{Ground, Host, LIMIT, Node, bundle, wait_until};
+use system_tests::{Containers, Engine, Ground, Host, LIMIT, Node, bundle, wait_until};
 
 /// Folders and cgroups, cleared at the end as every node's are.
 pub(crate) struct Scene {
@@ -53,6 +53,29 @@ impl Scene {
 
     pub(crate) fn signal_shim(&self, signal: Signal) {
         self.signal_named("supervisor-shim", signal);
+    }
+
+    /// So that nothing waits for one that cannot reap.
+    pub(crate) fn end_shim(&self) {
+        for pid in self.node.traces().shims() {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+
+    /// A container that exists.
+    pub(crate) async fn container(&self, containers: &Containers, name: &str) -> Box<dyn Runtime> {
+        let place = self.ground.place("fenced").await.unwrap();
+        let (container, recipe) = (name.to_owned(), None);
+        match containers.engine() {
+            Engine::Docker => {
+                let socket = containers.place().to_owned();
+                Box::new(docker::docker(place, docker::Spec { container, recipe, socket }))
+            }
+            Engine::Podman => {
+                let (program, options) = (containers.place().to_owned(), Vec::new());
+                Box::new(podman::podman(place, podman::Spec { container, recipe, program, options }))
+            }
+        }
     }
 
     pub(crate) fn kill_keeper(&self) {
