@@ -5,7 +5,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use nix::sys::signal::Signal;
-use system_tests::{Container, Containers, Counter, Daemon, Engine, LIMIT, Node, engines, wait_until};
+use system_tests::{Container, Containers, Counter, Daemon, Engine, LIMIT, Node, PORT, engines, wait_until};
 
 engines! {
     comes_back_as_the_engines_own => super::comes_back;
