@@ -107,7 +107,18 @@ impl Podman {
         self.done("create", &arguments, PODMAN_MAX).await
     }
 
+    /// podman restores by what it wrote for its OCI runtime when the container started: one that never did is made ready
+    /// once, without running.
+    async fn describe(&self, known: &Known) -> Result<()> {
+        if known.folder.join("config.json").exists() {
+            return Ok(());
+        }
+        self.done("prepare", &["container", "init", &known.id], PODMAN_MAX).await?;
+        self.done("put back", &["container", "cleanup", &known.id], PODMAN_MAX).await
+    }
+
     async fn restore_now(&self, known: &Known, from: &RestoreFrom<'_>, options: &Options) -> Result<()> {
+        self.describe(known).await?;
         clear(&known.folder)?;
         let placed = place(from.images, &known.folder);
         let mut arguments = vec!["container", "restore", "--keep"];
@@ -121,6 +132,10 @@ impl Podman {
             Err(error) => Err(error),
         };
         clear(&known.folder)?;
+        if restored.is_err() {
+            // What is half done, by this or by one of us that died before it ran: the next try finds it at rest.
+            drop(self.podman(&["container", "cleanup", &known.id], PODMAN_MAX).await);
+        }
         restored
     }
 }

@@ -102,7 +102,10 @@ impl From<Inspected> for Known {
             id: found.id,
             image: found.image,
             pid: Some(found.state.pid).filter(|pid| *pid > 0 && found.state.status == "running"),
-            at_rest: matches!(found.state.status.as_str(), "created" | "configured" | "exited"),
+            at_rest: matches!(
+                found.state.status.as_str(),
+                "created" | "configured" | "initialized" | "exited"
+            ),
             exit_code: found.state.exit_code,
             out_of_memory: found.state.out_of_memory,
             changes,
