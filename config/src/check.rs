@@ -8,6 +8,7 @@ mod cluster;
 mod containers;
 mod dependencies;
 mod encryption;
+mod replicas;
 mod service;
 mod volumes;
 
@@ -30,6 +31,7 @@ pub(crate) fn check(raw: &Raw, places: &Places) -> Vec<Draft> {
     containers::check(raw, &mut rules);
     dependencies::check(raw, &mut rules);
     volumes::check(raw, &mut rules);
+    replicas::check(raw, &mut rules);
     for (name, service) in &raw.services {
         service::check(name.as_str(), service, raw, &mut rules);
     }

@@ -119,8 +119,11 @@ fn node_changes(old: &Config, new: &Config) -> Vec<&'static str> {
         ("store.hot", old.store.hot != new.store.hot),
         ("store.encryption", old.store.encryption != new.store.encryption),
         ("store.encryption_old", old.store.old_keys != new.store.old_keys),
-        ("api.socket", old.api.socket != new.api.socket),
         ("cluster", old.cluster != new.cluster),
+        ("store.replica", old.store.replicas != new.store.replicas),
+        ("api.socket", old.api.socket != new.api.socket),
+        ("api.listen", old.api.listen != new.api.listen),
+        ("api.tls", old.api.tls != new.api.tls),
     ];
     all.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }

@@ -10,6 +10,7 @@ mod container;
 mod failover;
 mod node;
 mod probe;
+mod replica;
 mod restart;
 mod service;
 #[cfg(test)]
@@ -73,6 +74,8 @@ pub(crate) enum Kind {
     Table(&'static Section),
     /// Tables under names of their own; the word says what a name names.
     Tables(&'static str, &'static Section),
+    /// A list of tables, `[[...]]`.
+    TableList(&'static Section),
     /// Known, answered by an error; the words say what to do instead.
     Unsupported(&'static str),
     /// Known, answered by an error, since something else decides it; the words say what.

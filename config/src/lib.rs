@@ -37,8 +37,9 @@ pub use reference::reference;
 pub use schema::schema;
 pub use settings::{
     Address, Api, CgroupMode, CheckpointPlan, Cluster, ClusterTls, Compression, CpuCap, CriuOptions, Docker,
-    Failback, Failover, Hot, HttpProbe, Isolation, KeyFile, Lease, NetworkAddress, NetworkLock, Node, Output,
-    Podman, Probe, ProbeKind, Process, Recipe, Runc, Runtime, Service, Store, Tcp,
+    Failback, Failover, GrpcProbe, Hot, HttpProbe, HttpTarget, Isolation, KeyFile, Lease, NetworkAddress,
+    NetworkLock, Node, Output, Podman, Probe, ProbeKind, Process, Recipe, Replica, ReplicaPlace, Runc,
+    Runtime, Service, Store, Tcp, Tls,
 };
 
 use crate::error::Draft;

@@ -9,6 +9,7 @@ mod cluster;
 mod container;
 mod node;
 mod probe;
+mod replica;
 mod restart;
 mod service;
 

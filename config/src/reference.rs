@@ -54,7 +54,7 @@ fn sections(section: &Section, text: &mut String) {
         describe(section, text).expect("writing to a string cannot fail");
     }
     for key in section.keys {
-        if let Kind::Table(inner) | Kind::Tables(_, inner) = key.kind {
+        if let Kind::Table(inner) | Kind::Tables(_, inner) | Kind::TableList(inner) = key.kind {
             sections(inner, text);
         }
     }
@@ -91,7 +91,7 @@ fn collect_unsupported(section: &Section, found: &mut Vec<(&'static str, Vec<Str
         found.push((section.title, names));
     }
     for key in section.keys {
-        if let Kind::Table(inner) | Kind::Tables(_, inner) = key.kind {
+        if let Kind::Table(inner) | Kind::Tables(_, inner) | Kind::TableList(inner) = key.kind {
             collect_unsupported(inner, found);
         }
     }
@@ -123,6 +123,7 @@ fn type_name(kind: Kind) -> String {
         Kind::TextByName => "table of texts".to_owned(),
         Kind::Table(_) => "table".to_owned(),
         Kind::Tables(..) => "tables by name".to_owned(),
+        Kind::TableList(_) => "list of tables, `[[...]]`".to_owned(),
         Kind::Unsupported(_) | Kind::Owned(_) => unreachable!("only keys that do something are described"),
     }
 }
@@ -138,7 +139,9 @@ fn fallback(key: &Key) -> String {
 
 fn meaning(key: &Key) -> String {
     match key.kind {
-        Kind::Table(inner) | Kind::Tables(_, inner) => format!("See [{}].", inner.title),
+        Kind::Table(inner) | Kind::Tables(_, inner) | Kind::TableList(inner) => {
+            format!("See [{}].", inner.title)
+        }
         _ if key.example.is_empty() => key.doc.to_owned(),
         _ => format!("{} Example: `{}`.", key.doc, key.example),
     }

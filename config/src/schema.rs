@@ -74,6 +74,7 @@ fn kind(kind: Kind) -> Value {
         Kind::List(item) => json!({ "type": "array", "items": self::kind(*item) }),
         Kind::TextByName => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
         Kind::Table(inner) => section(inner),
+        Kind::TableList(inner) => json!({ "type": "array", "items": section(inner) }),
         Kind::Tables(_, inner) => json!({ "type": "object", "additionalProperties": section(inner) }),
         Kind::Unsupported(_) | Kind::Owned(_) => {
             unreachable!("only keys that do something are in the schema")

@@ -5,14 +5,17 @@
 //! It refuses to know how any of it is carried out.
 
 mod cluster;
+mod probe;
+mod replica;
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use policies::id::ServiceName;
 
 pub use cluster::{Cluster, ClusterTls, Failback, Failover, Lease, NetworkAddress};
+pub use probe::{Address, GrpcProbe, HttpProbe, HttpTarget, Probe, ProbeKind};
+pub use replica::{Replica, ReplicaPlace, Tls};
 
 /// `[node]`: this host's supervisor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +47,8 @@ pub struct Store {
     pub encryption: Option<KeyFile>,
     /// What older images may be encrypted under.
     pub old_keys: Vec<KeyFile>,
+    /// Where durable images are sent.
+    pub replicas: Vec<Replica>,
 }
 
 /// Where a key of images comes from.
@@ -80,6 +85,10 @@ pub enum Hot {
 pub struct Api {
     /// The control socket (mode 0600).
     pub socket: PathBuf,
+    /// Where peers are let in; `None`: nowhere.
+    pub listen: Option<Address>,
+    /// How this node and its peers know each other; there if `listen` is.
+    pub tls: Option<Tls>,
 }
 
 /// `[service.NAME]`: one supervised service.
@@ -319,57 +328,4 @@ pub enum CgroupMode {
     Full,
     /// Fails if there is something already.
     Strict,
-}
-
-/// `[service.NAME.probe.PROBE]`: one health check.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Probe {
-    /// Its name, for people.
-    pub name: String,
-    /// What it does.
-    pub kind: ProbeKind,
-    /// How often, and what its results mean.
-    pub settings: policies::health::Settings,
-}
-
-/// What a probe does.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ProbeKind {
-    /// Asks by HTTP/1.1.
-    Http(HttpProbe),
-    /// Opens a connection.
-    Tcp(Address),
-    /// Runs a command that must exit with 0: program and arguments, never empty.
-    Exec(Vec<String>),
-}
-
-/// `http = { ... }`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HttpProbe {
-    /// Where to connect.
-    pub address: Address,
-    /// What to ask for, with its query; begins with `/`.
-    pub path: String,
-    /// The `Host` header.
-    pub host: String,
-    /// Further headers.
-    pub headers: BTreeMap<String, String>,
-    /// The status codes that count as passed.
-    pub status: Vec<RangeInclusive<u16>>,
-}
-
-/// A host (name or IP address, without brackets) and a port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address {
-    /// Name or IP address.
-    pub host: String,
-    /// Never 0.
-    pub port: u16,
-}
-
-impl std::fmt::Display for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { host, port } = self;
-        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
-    }
 }

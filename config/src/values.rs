@@ -8,6 +8,7 @@ mod cluster;
 mod container;
 mod create_args;
 mod network;
+mod replica;
 mod signal;
 
 use std::path::{Component, Path, PathBuf};
@@ -25,6 +26,7 @@ pub(crate) use cluster::{bucket, device, endpoint, network_address, node_name};
 pub(crate) use container::{ContainerRuntime, LONGEST_SOCKET, container, image, socket};
 pub(crate) use create_args::create_args;
 pub(crate) use network::{address, header_value, is_header_name, request_path, status_range, url};
+pub(crate) use replica::replica_place;
 pub(crate) use signal::signal;
 
 /// Longer than any duration that means something, and short enough to be added without overflow.

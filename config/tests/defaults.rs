@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::{
-    Address, CheckpointPlan, Cluster, ClusterTls, Compression, Config, CriuOptions, Docker, Hot, Isolation,
-    Lease, NetworkLock, Node, Output, Podman, ProbeKind, Process, Recipe, Runc, Runtime, Store, Tcp,
+    Address, CheckpointPlan, Cluster, ClusterTls, Compression, Config, CriuOptions, Docker, GrpcProbe, Hot,
+    HttpTarget, Isolation, Lease, NetworkLock, Node, Output, Podman, ProbeKind, Process, Recipe, Replica,
+    ReplicaPlace, Runc, Runtime, Store, Tcp, Tls,
 };
 use policies::id::ServiceName;
 
@@ -34,10 +35,38 @@ fn an_empty_file_has_the_nodes_defaults() {
         hot_max_size: None,
         encryption: None,
         old_keys: Vec::new(),
+        replicas: Vec::new(),
     };
     assert_eq!(config.store, store);
     assert_eq!(config.api.socket, PathBuf::from("/run/supervisor/api.sock"));
+    assert_eq!((config.api.listen, config.api.tls), (None, None));
     assert!(config.services.is_empty());
+}
+
+#[test]
+fn a_replica_is_read_with_its_defaults() {
+    let text = "[[store.replica]]\nurl = 's3://bucket/a/'\n[[store.replica]]\nurl = 'peer://beta:7443'\n\
+                services = ['a']\nrate_limit = '1MB'\n[api]\nlisten = '[::]:7443'\n\
+                tls = { ca = '/a', cert = '/c', key = '/k' }\n[service.a]\nprocess.command = ['a']\n";
+    let config = parse(text);
+    let tls = Tls { ca: "/a".into(), cert: "/c".into(), key: "/k".into() };
+    assert_eq!(config.api.tls, Some(tls));
+    assert_eq!(config.api.listen.map(|address| address.to_string()).as_deref(), Some("[::]:7443"));
+    let [bucket, peer] = config.store.replicas.as_slice() else { panic!("two replicas") };
+    let expected = Replica {
+        place: ReplicaPlace::S3("s3://bucket/a".to_owned()),
+        endpoint: None,
+        region: None,
+        credentials_file: None,
+        services: None,
+        rate_limit: None,
+        timeout: Duration::from_secs(30),
+        retention: policies::retention::Settings::default(),
+        tls: None,
+    };
+    assert_eq!(*bucket, expected);
+    assert_eq!((peer.place.to_string().as_str(), peer.rate_limit), ("peer://beta:7443", Some(1_000_000)));
+    assert_eq!(peer.services.iter().flatten().map(|name| name.as_str()).collect::<Vec<_>>(), ["a"]);
 }
 
 #[test]
@@ -245,13 +274,37 @@ fn probes_stand_in_the_order_of_their_settings() {
         assert_eq!(probe.settings, *settings);
     }
     let ProbeKind::Http(by_url) = &service.probes[0].kind else { panic!("http was written") };
-    assert_eq!(by_url.address, Address { host: "localhost".to_owned(), port: 8080 });
+    assert_eq!(by_url.target, HttpTarget::Tcp(Address { host: "localhost".to_owned(), port: 8080 }));
+    assert_eq!(by_url.body, None);
     assert_eq!((by_url.path.as_str(), by_url.host.as_str()), ("/x?y=1", "localhost:8080"));
     assert_eq!(by_url.status, [200..=399]);
     let ProbeKind::Http(by_address) = &service.probes[1].kind else { panic!("http was written") };
     assert_eq!((by_address.path.as_str(), by_address.host.as_str()), ("/", "example.org"));
     assert_eq!(by_address.status, [204..=204, 300..=302]);
     assert_eq!(service.probes[2].kind, ProbeKind::Tcp(Address { host: "::1".to_owned(), port: 6379 }));
+}
+
+#[test]
+fn every_kind_of_probe_is_read() {
+    let config = parse(
+        "[service.a]\nrunc.bundle = '/b'\n[service.a.probe]\n\
+         a = { http = { socket = '/run/api.sock', path = '/livez', body = 'ok' } }\n\
+         b = { grpc = { address = '127.0.0.1:50051' } }\n\
+         c = { grpc = { address = '127.0.0.1:50051', service = 'shop.Cart' } }\n\
+         d = { heartbeat = { file = '/run/shop/alive' } }\n",
+    );
+    let kinds: Vec<_> = service(&config, "a").probes.into_iter().map(|probe| probe.kind).collect();
+    let ProbeKind::Http(http) = &kinds[0] else { panic!("http was written") };
+    assert_eq!(http.target, HttpTarget::Unix("/run/api.sock".into()));
+    assert_eq!(
+        (http.path.as_str(), http.host.as_str(), http.body.as_deref()),
+        ("/livez", "localhost", Some("ok"))
+    );
+    let grpc = |service: &str| {
+        let address = Address { host: "127.0.0.1".to_owned(), port: 50051 };
+        ProbeKind::Grpc(GrpcProbe { address, service: service.to_owned() })
+    };
+    assert_eq!(kinds[1..], [grpc(""), grpc("shop.Cart"), ProbeKind::Heartbeat("/run/shop/alive".into())]);
 }
 
 #[test]

@@ -18,12 +18,15 @@ mod block;
 mod cipher;
 mod commit;
 mod digest;
-mod envelope;
+pub(crate) mod envelope;
+mod head;
 mod hot;
+mod incoming;
 mod keys;
 mod list;
 mod manifest;
 mod marks;
+mod outgoing;
 mod places;
 mod prune;
 mod read;
@@ -42,10 +45,13 @@ use policies::id::{ImageId, ServiceName};
 use policies::image::ImageVerdict;
 
 pub use block::Codec;
+pub use head::{HEAD_LENGTH_MAX, Head};
 pub use hot::{Hot, Staging};
+pub use incoming::{Incoming, PartWriter};
 pub use keys::{KeySource, Keyring};
 pub use list::ImageRecord;
 pub use manifest::{About, FileEntry, Manifest, RuntimeFacts, SegmentEntry, SegmentKind, Sizes};
+pub use outgoing::{Outgoing, Part};
 pub use prune::{Removed, Swept};
 pub use rekey::{Encryption, Rekeyed};
 pub use restore::{Prepared, Source};
@@ -381,6 +387,14 @@ impl Store {
             let _ = marks::set(self.places(), service, id, Mark::Damaged, &report.to_string());
         }
         error
+    }
+
+    /// That an image is one of this service's, whatever whoever names it says.
+    ///
+    /// # Errors
+    /// `Invalid` when it isn't.
+    pub fn is_of(&self, service: &ServiceName, id: &ImageId) -> Result<()> {
+        if self.owner(id)? == *service { Ok(()) } else { Err(absent(id)) }
     }
 
     fn owner(&self, id: &ImageId) -> Result<ServiceName> {

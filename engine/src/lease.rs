@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use policies::id::{Epoch, NodeName, ServiceName};
 use policies::lease::{Replicated, Sighting};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Report, Result};
 use crate::runtime::Effect;
@@ -118,6 +119,49 @@ impl Held {
         let report =
             Report::new(format!("keep the lease of {} in epoch {}: {why}", self.service, self.epoch));
         Error::Fenced(report)
+    }
+}
+
+/// A held lease in writing, so that the next supervisor of this node can go on with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    version: u32,
+    service: String,
+    node: String,
+    epoch: u64,
+    ttl_ms: u64,
+    claim: String,
+    etcd: Option<etcd::Handle>,
+}
+
+const NOTE_VERSION: u32 = 1;
+
+impl Note {
+    /// Of this lease.
+    pub fn of(held: &Held) -> Self {
+        Self {
+            version: NOTE_VERSION,
+            service: held.service.to_string(),
+            node: held.node.to_string(),
+            epoch: held.epoch.0,
+            ttl_ms: u64::try_from(held.ttl.as_millis()).unwrap_or(u64::MAX),
+            claim: held.claim.clone(),
+            etcd: held.etcd,
+        }
+    }
+
+    /// The lease; `None` for a note of another version or of something that cannot be.
+    pub fn held(self) -> Option<Held> {
+        let service = ServiceName::try_from(self.service.as_str()).ok()?;
+        let node = NodeName::try_from(self.node.as_str()).ok()?;
+        (self.version == NOTE_VERSION).then_some(Held {
+            service,
+            node,
+            epoch: Epoch(self.epoch),
+            ttl: Duration::from_millis(self.ttl_ms),
+            claim: self.claim,
+            etcd: self.etcd,
+        })
     }
 }
 

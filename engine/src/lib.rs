@@ -2,7 +2,9 @@
 //!
 //! What it refuses: decisions (those are in `policies`) and the words of the configuration file.
 
+pub mod address;
 pub mod capture;
+pub mod certificates;
 pub mod checkpoint;
 pub mod clock;
 pub mod compat;
@@ -21,6 +23,7 @@ pub mod lease;
 pub mod lock;
 pub mod probe;
 pub mod process;
+pub mod replica;
 pub mod runtime;
 pub mod shim;
 

@@ -19,22 +19,8 @@ impl Lock {
     /// Takes the lock of the folder that is configured under this key, or says who holds it.
     pub fn take(folder: &Path, key: &str) -> Result<Self> {
         let path = folder.join(".lock");
-        let unusable = |e: std::io::Error| {
-            Error::Refused(
-                Report::new(format!("open {}", path.display()))
-                    .because(e)
-                    .remedy(format!("{key} must be on a writable disk")),
-            )
-        };
-        #[expect(clippy::disallowed_methods, reason = "a lock holds no data that could be torn")]
-        let file = File::options()
-            .create(true)
-            .read(true)
-            .write(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(unusable)?;
+        let unusable = |e: std::io::Error| unusable(&path, key, e);
+        let file = open(&path).map_err(unusable)?;
         let mut file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(mut file, _)| {
             let mut pid = String::new();
             let _ = file.read_to_string(&mut pid);
@@ -51,4 +37,24 @@ impl Lock {
         writeln!(file, "{}", std::process::id()).map_err(unusable)?;
         Ok(Self { _file: file })
     }
+
+    /// Takes the lock of a folder that others use too, when they let go. Blocks.
+    pub fn wait(folder: &Path) -> Result<Self> {
+        let path = folder.join(".lock");
+        let unusable = |e: std::io::Error| unusable(&path, "a replica", e);
+        let file = open(&path).map_err(unusable)?;
+        let file = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| unusable(errno.into()))?;
+        Ok(Self { _file: file })
+    }
+}
+
+fn open(path: &Path) -> std::io::Result<File> {
+    #[expect(clippy::disallowed_methods, reason = "a lock holds no data that could be torn")]
+    let options = File::options().create(true).read(true).write(true).truncate(false).mode(0o600).open(path);
+    options
+}
+
+fn unusable(path: &Path, key: &str, error: std::io::Error) -> Error {
+    let report = Report::new(format!("open {}", path.display())).because(error);
+    Error::Refused(report.remedy(format!("{key} must be on a writable disk")))
 }

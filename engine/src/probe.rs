@@ -4,12 +4,16 @@
 //! its limit, and leaves nothing behind, neither a connection nor a process, also when the caller drops it half-way.
 
 mod exec;
+mod grpc;
+mod heartbeat;
 mod http;
 mod tcp;
 
 use std::time::{Duration, Instant};
 
 pub use exec::Exec;
+pub use grpc::Grpc;
+pub use heartbeat::Heartbeat;
 pub use http::Http;
 pub use tcp::Tcp;
 
@@ -25,6 +29,10 @@ pub enum Probe {
     Tcp(Tcp),
     /// Runs a command and looks at its exit code.
     Exec(Exec),
+    /// Asks gRPC's standard health service.
+    Grpc(Grpc),
+    /// Waits for a file to be touched.
+    Heartbeat(Heartbeat),
 }
 
 /// What came of one probe.
@@ -47,6 +55,8 @@ impl Probe {
             Self::Exec(exec) => exec.ask(timeout).await,
             Self::Http(http) => within(timeout, http.ask()).await,
             Self::Tcp(tcp) => within(timeout, tcp.ask()).await,
+            Self::Grpc(grpc) => within(timeout, grpc.ask()).await,
+            Self::Heartbeat(heartbeat) => heartbeat.feel(timeout).await,
         };
         let (passed, detail) = match answer {
             Ok(detail) => (true, detail),

@@ -281,6 +281,8 @@ impl Service {
             }
             Event::Adopted => self.adopted(now),
             Event::FoundDead { exit } => self.found_dead(now, exit),
+            Event::TakenOver => self.taken_over(now),
+            Event::Fenced { failure } => self.fenced(now, failure),
             Event::FoundSuspended { image } => self.found_suspended(image),
             Event::DeadlineReached => {}
             Event::CheckpointRequested => self.requested(now, Request::Checkpoint),

@@ -8,6 +8,7 @@ mod answer;
 mod carry;
 mod events;
 mod images;
+mod replicas;
 mod services;
 mod socket;
 
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 #[cfg(test)]
 pub(crate) use answer::LeftImage;
 pub(crate) use answer::{ErrorBody, RekeyedImages, VerifiedImage, Version};
+pub(crate) use replicas::FetchBody;
 pub(crate) use services::ActionBody;
 
 use crate::control::Control;
@@ -106,6 +108,8 @@ fn router(api: Api) -> Router {
         .route("/v1/images/{id}/export", get(carry::export))
         .route("/v1/images/import", post(carry::import))
         .route("/v1/rekey", post(images::rekey))
+        .route("/v1/replicas/images", get(replicas::images))
+        .route("/v1/replicas/fetch", post(replicas::fetch))
         .route("/v1/services/{name}/{action}", post(services::act))
         .fallback(async || Failure::absent("no such address; see docs/cli.md for those there are"))
         .method_not_allowed_fallback(async || Failure::method())

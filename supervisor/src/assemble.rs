@@ -7,11 +7,22 @@ use config as words;
 use engine::criu::{Criu, Network, Options, SharedOptions, Tcp};
 use engine::error::{Error, Report};
 use engine::freeze::Hierarchies;
-use engine::images;
-use engine::probe::{Exec, Http, Probe, Tcp as TcpProbe};
+use engine::probe::{Exec, Grpc, Heartbeat, Http, Probe, Tcp as TcpProbe};
+use engine::replica::bucket::Bucket;
+use engine::replica::objects::{Access, Cloud, Folder, Objects, Provider};
+use engine::replica::peer::{Address, Peer};
+use engine::replica::tls::Files;
+use engine::replica::{Pace, Replica};
 use engine::runtime::{Place, Recipe, Runtime, docker, podman, process, runc};
 use engine::shim::{Isolation, Output, User};
-use policies::id::ServiceName;
+use engine::{images, lease};
+use policies::id::{NodeName, ServiceName};
+
+use crate::replicas::Target;
+use crate::tenure::Cluster;
+
+/// Certificates and keys are some thousand bytes.
+const PEM_LENGTH_MAX: u64 = 1 << 20;
 
 /// Everything that one service's task needs.
 #[derive(Debug, Clone)]
@@ -141,6 +152,83 @@ impl Ground {
     }
 }
 
+/// The replicas, connected to nothing yet.
+pub(crate) fn replicas(store: &words::Store, api: &words::Api, node: &str) -> engine::Result<Vec<Target>> {
+    let target = |replica: &words::Replica| {
+        let url = replica.place.to_string();
+        let pace = replica.rate_limit.map_or_else(Pace::unlimited, Pace::limited);
+        Ok(Target {
+            replica: Arc::new(Replica::new(url, place(replica, api, node)?, pace)),
+            services: replica.services.clone(),
+            retention: replica.retention.clone(),
+        })
+    };
+    store.replicas.iter().map(target).collect()
+}
+
+/// Where leases are kept.
+pub(crate) fn cluster(cluster: &words::Cluster, node: NodeName, folder: PathBuf) -> engine::Result<Cluster> {
+    let limit = cluster.times.renew_interval;
+    let keeper = match cluster.lease {
+        words::Lease::Local => lease::local::open(&folder.join("local"), limit)?,
+        words::Lease::Bucket => lease::bucket::open(cluster.bucket.as_deref().unwrap_or_default(), limit)?,
+        words::Lease::Etcd => lease::etcd::open(&lease::etcd::Settings {
+            endpoints: cluster.endpoints.clone(),
+            prefix: "supervisor".to_owned(),
+            tls: etcd_tls(&cluster.tls)?,
+            limit,
+        })?,
+    };
+    Ok(Cluster { keeper, settings: cluster.times.clone(), node, folder })
+}
+
+fn etcd_tls(files: &words::ClusterTls) -> engine::Result<Option<lease::etcd::Tls>> {
+    let Some(ca) = &files.ca else { return Ok(None) };
+    let read = |path: &PathBuf| engine::durable::read_limited(path, PEM_LENGTH_MAX);
+    let identity = match (&files.certificate, &files.key) {
+        (Some(certificate), Some(key)) => Some((read(certificate)?, read(key)?)),
+        _ => None,
+    };
+    Ok(Some(lease::etcd::Tls { ca: read(ca)?, identity }))
+}
+
+/// The files of certificates.
+pub(crate) fn tls(files: &words::Tls) -> Files {
+    Files { ca: files.ca.clone(), cert: files.cert.clone(), key: files.key.clone() }
+}
+
+fn place(
+    replica: &words::Replica,
+    api: &words::Api,
+    node: &str,
+) -> engine::Result<Box<dyn engine::replica::Place>> {
+    let cloud = |provider, url: &str| {
+        let access = Access {
+            provider,
+            url: url.to_owned(),
+            endpoint: replica.endpoint.clone(),
+            region: replica.region.clone(),
+            credentials_file: replica.credentials_file.clone(),
+            timeout: replica.timeout,
+        };
+        Cloud::new(&access)
+    };
+    let objects: Arc<dyn Objects> = match &replica.place {
+        words::ReplicaPlace::S3(url) => Arc::new(cloud(Provider::S3, url)?),
+        words::ReplicaPlace::Google(url) => Arc::new(cloud(Provider::Google, url)?),
+        words::ReplicaPlace::Azure(url) => Arc::new(cloud(Provider::Azure, url)?),
+        words::ReplicaPlace::Folder(folder) => Arc::new(Folder::new(folder.clone())),
+        words::ReplicaPlace::Peer(address) => {
+            let files = replica.tls.as_ref().or(api.tls.as_ref()).map(tls).ok_or_else(|| {
+                Error::Invalid(Report::new(format!("there are no certificates for {}", replica.place)))
+            })?;
+            let (host, port) = (address.host.clone(), address.port);
+            return Ok(Box::new(Peer::new(Address { host, port, files, timeout: replica.timeout })));
+        }
+    };
+    Ok(Box::new(Bucket::new(objects, replica.place.to_string(), node)))
+}
+
 /// The store's settings. Reads the keys of its images.
 pub(crate) fn store(store: &words::Store, hot_folder: Option<PathBuf>) -> engine::Result<images::Settings> {
     Ok(images::Settings {
@@ -170,6 +258,23 @@ fn key_source(file: &words::KeyFile) -> images::KeySource {
         words::KeyFile::Key(path) => images::KeySource::File(path.clone()),
         words::KeyFile::Passphrase(path) => images::KeySource::Passphrase(path.clone()),
     }
+}
+
+/// Where hot images lie: in memory, if there is a tmpfs for it; a state folder has its own.
+pub(crate) fn hot_folder(config: &words::Config) -> Option<PathBuf> {
+    if config.store.hot == words::Hot::Disk {
+        return None;
+    }
+    let shm = Path::new("/dev/shm");
+    let is_memory =
+        nix::sys::statfs::statfs(shm).is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC);
+    if !is_memory {
+        tracing::warn!("/dev/shm is no tmpfs: hot images are kept on disk, and restores will be slower");
+        return None;
+    }
+    let state = config.node.state_dir.display().to_string();
+    let mark: String = state.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    Some(shm.join(format!("supervisor{mark}")))
 }
 
 fn process_spec(name: &ServiceName, spec: &words::Process) -> engine::Result<process::Spec> {
@@ -249,13 +354,23 @@ fn probe(probe: &words::Probe) -> engine::Result<NamedProbe> {
         words::ProbeKind::Http(http) => Probe::Http(http_probe(http)?),
         words::ProbeKind::Tcp(address) => Probe::Tcp(TcpProbe::new(address.host.clone(), address.port)),
         words::ProbeKind::Exec(argv) => Probe::Exec(Exec::new(argv)),
+        words::ProbeKind::Grpc(grpc) => {
+            Probe::Grpc(Grpc::new(grpc.address.host.clone(), grpc.address.port, grpc.service.clone())?)
+        }
+        words::ProbeKind::Heartbeat(file) => Probe::Heartbeat(Heartbeat::new(file)?),
     };
     Ok(NamedProbe { name: probe.name.clone(), probe: kind, settings: probe.settings.clone() })
 }
 
 fn http_probe(http: &words::HttpProbe) -> engine::Result<Http> {
-    let mut probe = Http::new(&format!("http://{}{}", http.host, http.path))?
-        .connecting_to(http.address.host.clone(), http.address.port);
+    let url = format!("http://{}{}", http.host, http.path);
+    let mut probe = match &http.target {
+        words::HttpTarget::Tcp(address) => Http::new(&url)?.connecting_to(address.host.clone(), address.port),
+        words::HttpTarget::Unix(socket) => Http::over_socket(socket, &url)?,
+    };
+    if let Some(text) = &http.body {
+        probe = probe.wanting(text);
+    }
     for (name, value) in &http.headers {
         probe = probe.header(name, value)?;
     }

@@ -22,17 +22,21 @@ use engine::journal::{Journal, Record};
 use engine::runtime::{Ended, Instance};
 use policies::id::{Attempt, ImageId, ServiceName};
 use policies::image::ImageFacts;
+use policies::lease::Replicated;
 use policies::reclaim::Intent;
 use policies::service::{CheckpointReason, Command, Event, Exit, Failure, FailureKind};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-pub(crate) use checkpoint::{image_id, wall_time};
+pub(crate) use checkpoint::{image_id, now, wall_time};
+pub(crate) use commit::mebibytes;
 pub(crate) use freezes::{FreezeMark, Freezes};
 
 use crate::assemble::Parts;
 use crate::events::{Events, plain};
+use crate::replicas::Replicas;
 use crate::service::{Listing, Message};
+use crate::tenure::Tenures;
 
 /// An effect that has ended.
 #[derive(Debug)]
@@ -76,6 +80,10 @@ pub(crate) struct Node {
     pub(crate) commits: Arc<Semaphore>,
     /// Folders of files that were moved aside for a restore.
     pub(crate) aside: PathBuf,
+    /// Which services may run here.
+    pub(crate) tenures: Tenures,
+    /// Where durable images are sent.
+    pub(crate) replicas: Replicas,
 }
 
 /// The effects of one service.
@@ -258,8 +266,11 @@ impl Shared {
             Command::JudgeImage { image, verdict } => {
                 let store = self.node.store.clone();
                 let judged = blocking(move || store.set_verdict(&image, verdict)).await;
-                if let Err(error) = judged {
-                    tracing::warn!(%error, service = %self.name, "an image's verdict could not be stored");
+                match judged {
+                    Ok(()) => self.node.replicas.changed(&self.name),
+                    Err(error) => {
+                        tracing::warn!(%error, service = %self.name, "an image's verdict could not be stored");
+                    }
                 }
                 None
             }
@@ -270,11 +281,13 @@ impl Shared {
         let _acting = self.acting.lock().await;
         let runtime = Arc::clone(&self.parts().runtime);
         let begun = async {
+            self.node.tenures.may_act(&self.name)?;
             self.intend(Intent::Starting, None, None, paused).await?;
             fail_point("start.intended");
             self.note_baseline().await?;
             let instance = runtime.start().await?;
             fail_point("start.started");
+            self.node.tenures.guard(&self.name, &instance).await?;
             self.runs(&instance, None, paused).await?;
             Ok::<_, engine::Error>(instance)
         };
@@ -301,6 +314,7 @@ impl Shared {
         fail_point("kill.intended");
         runtime.kill().await?;
         fail_point("kill.killed");
+        self.node.tenures.unguard(&self.name).await;
         *lock(&self.instance) = None;
         self.undo_files().await
     }
@@ -321,6 +335,7 @@ impl Shared {
             let _ = tokio::time::timeout(parts.policy.stop_timeout, instance.ended()).await;
         }
         parts.runtime.kill().await?;
+        self.node.tenures.unguard(&self.name).await;
         *lock(&self.instance) = None;
         parts.runtime.remove().await?;
         if image.is_none() {
@@ -381,7 +396,11 @@ impl Shared {
     }
 
     fn judge(&self) -> Judge {
-        Judge { host: self.node.host.clone(), program: self.parts().runtime.features().program }
+        Judge {
+            host: self.node.host.clone(),
+            program: self.parts().runtime.features().program,
+            floor: self.node.tenures.floor(&self.name),
+        }
     }
 
     fn parts(&self) -> Arc<Parts> {
@@ -397,6 +416,8 @@ impl Shared {
 pub(super) struct Judge {
     host: Host,
     program: String,
+    /// A later epoch never begins from anything older than what was acknowledged as replicated.
+    floor: Option<Replicated>,
 }
 
 impl Judge {
@@ -407,10 +428,16 @@ impl Judge {
             if facts.locked {
                 return facts;
             }
+            let id = facts.id.clone();
             facts.incompatible = record.about.and_then(|about| {
                 let other = about.runtime.program != self.program;
                 let why = "it was taken of another command, environment or bundle than is configured now";
-                incompatible(&about.host, &self.host).or_else(|| other.then(|| why.to_owned()))
+                let image = Replicated { epoch: about.epoch, image: id };
+                let older = self.floor.as_ref().is_some_and(|floor| image < *floor);
+                let newer = "a newer one was acknowledged as replicated";
+                incompatible(&about.host, &self.host)
+                    .or_else(|| other.then(|| why.to_owned()))
+                    .or_else(|| older.then(|| newer.to_owned()))
             });
             facts
         };

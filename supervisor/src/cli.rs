@@ -4,6 +4,7 @@
 //! a service or the store: that is for the supervisor at the other end.
 
 mod act;
+mod cert;
 mod check;
 mod client;
 mod doctor;
@@ -13,6 +14,7 @@ mod failure;
 mod images;
 mod import;
 mod rekey;
+mod replica;
 mod run;
 mod screen;
 mod status;
@@ -122,6 +124,22 @@ pub(crate) enum Command {
     Images {
         /// Only those of this service
         service: Option<String>,
+        /// Those of a replica: its URL, or its number in the configuration, from 0
+        #[arg(long, value_name = "REPLICA")]
+        replica: Option<String>,
+    },
+    /// Bring an image back from a replica into the local store; works without a running supervisor too
+    Fetch {
+        /// The image
+        id: String,
+        /// The replica: its URL, or its number in the configuration, from 0
+        #[arg(long, value_name = "REPLICA")]
+        from: String,
+    },
+    /// Make certificates for nodes that are each other's peers
+    Cert {
+        #[command(subcommand)]
+        action: cert::Action,
     },
     /// Read images whole and compare every checksum
     Verify {
@@ -158,6 +176,8 @@ pub(crate) enum Command {
     Suspend(Target),
     /// Bring a suspended service back, as it was
     Resume(Target),
+    /// Hand a service over to its next standby: into an image here, out of it there
+    FailOver(Target),
     /// Hold a service's policies: it runs on, and is neither checkpointed nor recovered
     Pause(Target),
     /// Let a service's policies go on
@@ -219,7 +239,14 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Some(Command::Events { follow, since, service }) => {
             events::events(&screen, &client(), events::Wanted { follow, since, service }).await
         }
-        Some(Command::Images { service }) => images::list(&screen, &client(), service.as_deref()).await,
+        Some(Command::Images { service, replica: None }) => {
+            images::list(&screen, &client(), service.as_deref()).await
+        }
+        Some(Command::Images { service, replica: Some(replica) }) => {
+            replica::images(&screen, (&client(), config), &replica, service.as_deref()).await
+        }
+        Some(Command::Fetch { id, from }) => replica::fetch(&screen, (&client(), config), &from, &id).await,
+        Some(Command::Cert { action }) => cert::cert(&screen, action),
         Some(Command::Verify { id }) => images::verify(&screen, &client(), id).await,
         Some(Command::Pin { id }) => images::mark(&screen, &client(), &id, "pin").await,
         Some(Command::Unpin { id }) => images::mark(&screen, &client(), &id, "unpin").await,
@@ -236,6 +263,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Some(Command::Start(target)) => act::act(&screen, &client(), "start", &target, None).await,
         Some(Command::Suspend(target)) => act::act(&screen, &client(), "suspend", &target, None).await,
         Some(Command::Resume(target)) => act::act(&screen, &client(), "resume", &target, None).await,
+        Some(Command::FailOver(target)) => act::act(&screen, &client(), "fail-over", &target, None).await,
         Some(Command::Pause(target)) => act::act(&screen, &client(), "pause", &target, None).await,
         Some(Command::Unpause(target)) => act::act(&screen, &client(), "unpause", &target, None).await,
     }

@@ -12,8 +12,10 @@ use tokio::sync::{RwLock, mpsc, oneshot, watch};
 
 use crate::assemble::Parts;
 use crate::events::Events;
+use crate::replicas::Replicas;
 use crate::service::Message;
 use crate::status::{Action, Answer, NodeStatus, ServiceStatus};
+use crate::tenure::Tenures;
 
 /// How long a service's task may take to look at its images.
 const LISTING_MAX: Duration = Duration::from_secs(10);
@@ -30,6 +32,8 @@ struct Inner {
     services: RwLock<BTreeMap<ServiceName, Entry>>,
     store: Store,
     events: Events,
+    replicas: Replicas,
+    tenures: Tenures,
 }
 
 /// How one service's task is reached.
@@ -48,8 +52,15 @@ pub(crate) struct Unknown(pub(crate) String);
 
 impl Control {
     /// A handle without services yet.
-    pub(crate) fn new(node: watch::Receiver<NodeStatus>, store: Store, events: Events) -> Self {
-        Self { inner: Arc::new(Inner { node, services: RwLock::default(), store, events }) }
+    pub(crate) fn new(
+        node: watch::Receiver<NodeStatus>,
+        store: Store,
+        events: Events,
+        replicas: Replicas,
+        tenures: Tenures,
+    ) -> Self {
+        let services = RwLock::default();
+        Self { inner: Arc::new(Inner { node, services, store, events, replicas, tenures }) }
     }
 
     /// Adds or replaces a service's task.
@@ -78,6 +89,10 @@ impl Control {
     pub(crate) async fn status(&self) -> NodeStatus {
         let mut node = self.inner.node.borrow().clone();
         node.services = self.entries().await.iter().map(|(_, e)| e.status.borrow().clone()).collect();
+        for service in &mut node.services {
+            service.replicas = self.inner.replicas.status(&service.name);
+            service.lease = self.inner.tenures.status(&service.name);
+        }
         node
     }
 
@@ -105,6 +120,11 @@ impl Control {
         }))
     }
 
+    /// Has a service handed over to a standby; false if it has none.
+    pub(crate) fn hand_over(&self, name: &str) -> bool {
+        self.inner.tenures.hand_over(name)
+    }
+
     /// Tells a service's task that its images were changed by somebody else. What it is asked after this it answers with the new ones in
     /// mind, unless the store takes very long to list them.
     pub(crate) async fn images_changed(&self, name: &ServiceName) {
@@ -126,6 +146,11 @@ impl Control {
     /// The store of images.
     pub(crate) fn store(&self) -> &Store {
         &self.inner.store
+    }
+
+    /// Where images are sent.
+    pub(crate) fn replicas(&self) -> &Replicas {
+        &self.inner.replicas
     }
 
     /// The journal of events.

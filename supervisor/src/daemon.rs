@@ -5,17 +5,19 @@
 //!      -> [signals | the file changed | watchdog] -> every task idle -> gone; services run on
 //! ```
 
+mod leased;
 mod reload;
 mod stand_in;
 mod start;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use config::Config;
 use engine::lock::Lock;
+use engine::replica::peer::Holding;
 use policies::id::ServiceName;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -26,9 +28,11 @@ use crate::assemble::Ground;
 use crate::carry_out::Node;
 use crate::control::Control;
 use crate::events::plain;
+use crate::replicas::Reception;
 use crate::service::Message;
 use crate::signals::{Asked, Signals};
 use crate::status::NodeStatus;
+use crate::tenure::{self, Arrival};
 
 /// What `supervisor run` was given.
 #[derive(Debug, Clone)]
@@ -49,6 +53,14 @@ struct Daemon {
     ground: Ground,
     node: Node,
     control: Control,
+    /// Leases, if any service may run elsewhere.
+    leases: Option<tenure::Ground>,
+    /// Services whose leases are watched.
+    watched: BTreeMap<ServiceName, CancellationToken>,
+    /// Services whose images no peer may bring.
+    holding: Holding,
+    /// Where peers are let in, until they are.
+    reception: Option<Reception>,
     status: watch::Sender<NodeStatus>,
     tasks: Vec<(ServiceName, JoinHandle<()>)>,
     /// Taken out of the configuration and not ended yet.
@@ -65,11 +77,15 @@ struct Daemon {
 pub(crate) async fn run(options: RunOptions) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
     let (gone, mut has_gone) = mpsc::channel(64);
-    let mut daemon = start::start(options, gone).await?;
+    let (change, mut changes) = mpsc::channel(64);
+    let mut daemon = start::start(options, gone, change).await?;
     // A supervisor that nobody can talk to is not started; services are not touched before that is known.
     let door = crate::api::bind(&daemon.config.api.socket).await?;
     daemon.start_services().await;
     let api = tokio::spawn(door.serve(daemon.control.clone(), daemon.stop.child_token()));
+    if let Some(reception) = daemon.reception.take() {
+        tokio::spawn(reception.serve(daemon.control.clone(), daemon.stop.child_token()));
+    }
     let mut file = reload::Watcher::start(&daemon.options.config);
     notify(&[sd_notify::NotifyState::Ready]);
     daemon.node.events.record(plain(None, "node-started", "the supervisor runs"));
@@ -84,6 +100,7 @@ pub(crate) async fn run(options: RunOptions) -> anyhow::Result<()> {
             },
             () = file.changed() => daemon.reload(Trigger::Seen).await,
             Some(name) = has_gone.recv() => daemon.has_gone(&name).await,
+            Some(change) = changes.recv() => daemon.tenure_changed(change).await,
             _ = status.tick() => {}
             () = tick(&mut watchdog) => notify(&[sd_notify::NotifyState::Watchdog]),
         }
@@ -105,7 +122,18 @@ impl Daemon {
     }
 
     async fn start_service(&mut self, name: &ServiceName) {
+        let leased = self.config.services.get(name).is_some_and(|service| service.failover.is_some());
+        if leased && self.leases.is_some() {
+            self.wait_for_lease(name).await
+        } else {
+            self.begin(name, Arrival::AsFound).await
+        }
+    }
+
+    async fn begin(&mut self, name: &ServiceName, arrival: Arrival) {
         let Some(service) = self.config.services.get(name) else { return };
+        self.holding.hold(name.clone());
+        self.node.replicas.follow(name);
         if self.leaving.contains(name) {
             // Put back before it had ended: its end would be the new one's. `has_gone` comes here again.
             let (entry, task) =
@@ -114,7 +142,7 @@ impl Daemon {
             return self.control.insert(name.clone(), entry).await;
         }
         let started = match self.ground.parts(name, service).map(Arc::new) {
-            Ok(parts) => start::service(&self.node, &self.control, name, parts).await,
+            Ok(parts) => start::service(&self.node, &self.control, name, parts, arrival).await,
             Err(error) => Err(error),
         };
         let (entry, task) = match started {
@@ -170,6 +198,7 @@ impl Daemon {
                 tracing::warn!(service = %name, "did not come to rest in time");
             }
         }
+        self.node.replicas.stop();
         self.stop.cancel();
     }
 }

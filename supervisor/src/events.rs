@@ -77,7 +77,7 @@ impl Events {
         let service = record.service.as_deref().unwrap_or("-");
         match record.kind.as_str() {
             "noticed" | "gave-up" | "rung-failed" | "checkpoint-failed" | "degraded" | "kill-failed"
-            | "start-failed" | "images-locked" => {
+            | "start-failed" | "images-locked" | "replica-failed" => {
                 tracing::warn!(service, kind = record.kind, "{}", record.text);
             }
             _ => tracing::info!(service, kind = record.kind, "{}", record.text),

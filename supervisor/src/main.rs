@@ -12,9 +12,11 @@ mod notices;
 mod probes;
 mod publish;
 mod reclaim;
+mod replicas;
 mod service;
 mod signals;
 mod status;
+mod tenure;
 
 use std::process::ExitCode;
 

@@ -44,6 +44,8 @@ pub(crate) fn status(
             .map(|(probe, verdict)| ProbeStatus { name: probe.name.clone(), verdict: verdict.to_string() })
             .collect(),
         checkpoint: checkpoint(status, images, now),
+        replicas: Vec::new(),
+        lease: None,
     }
 }
 

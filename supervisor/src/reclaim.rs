@@ -62,6 +62,20 @@ pub(crate) async fn reclaim(node: &Node, name: &ServiceName, parts: &Parts) -> e
     Ok(Reclaimed { beginning, instance, paused: record.paused })
 }
 
+/// Whatever is left of it here has no right to run: it begins anew.
+pub(crate) async fn anew(
+    node: &Node,
+    name: &ServiceName,
+    parts: &Parts,
+    beginning: Beginning,
+) -> engine::Result<Reclaimed> {
+    parts.runtime.kill().await?;
+    parts.runtime.give_up_suspended().await?;
+    let aside = node.aside.join(name.as_str());
+    blocking(move || capture::undo_pending(&aside)).await?;
+    Ok(Reclaimed { beginning, instance: None, paused: false })
+}
+
 /// The image that it was put into, if that is there: it was kept before the service ended, so what is not there was never finished.
 async fn suspended_in(node: &Node, name: &ServiceName, record: &Record) -> engine::Result<Option<ImageId>> {
     let Some(image) = record.image.as_deref().and_then(|image| ImageId::try_from(image).ok()) else {

@@ -64,6 +64,8 @@ pub(crate) enum Beginning {
     Adopted(engine::runtime::Instance),
     /// It should be running and is not.
     FoundDead(Option<policies::service::Exit>),
+    /// Its lease was acquired by this node.
+    TakenOver,
     /// To be started once what it depends on is there.
     Start,
     /// It was stopped on purpose.
@@ -180,6 +182,7 @@ impl Task {
                 self.follow_run();
             }
             Beginning::FoundDead(exit) => self.happen(Event::FoundDead { exit }),
+            Beginning::TakenOver => self.happen(Event::TakenOver),
             Beginning::Start if self.waiting_for.is_empty() => self.happen(Event::StartRequested),
             Beginning::Start => {}
             Beginning::Stopped => {}
@@ -190,7 +193,9 @@ impl Task {
     fn is_over(&self) -> bool {
         let state = self.policy.status().state;
         match &self.after_stop {
-            Some(AfterStop::Dismiss) => matches!(state, StateName::Stopped | StateName::Idle),
+            Some(AfterStop::Dismiss) => {
+                matches!(state, StateName::Stopped | StateName::Idle | StateName::Failed)
+            }
             _ => state == StateName::Idle,
         }
     }

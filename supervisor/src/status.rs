@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::tenure::LeaseStatus;
+
 /// One node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct NodeStatus {
@@ -60,8 +62,35 @@ pub(crate) struct ServiceStatus {
     pub(crate) last_recovery: Option<RecoveryStatus>,
     /// Its probes.
     pub(crate) probes: Vec<ProbeStatus>,
+    /// Its lease, if other nodes may run it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) lease: Option<LeaseStatus>,
     /// Its checkpoints.
     pub(crate) checkpoint: CheckpointStatus,
+    /// Its replicas: what would be left if this host were lost.
+    #[serde(default)]
+    pub(crate) replicas: Vec<ReplicaStatus>,
+}
+
+/// One service's recovery point at one replica.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ReplicaStatus {
+    /// Where it is.
+    pub(crate) url: String,
+    /// The newest image that it has acknowledged.
+    pub(crate) newest: Option<String>,
+    /// When that was taken.
+    pub(crate) taken_at: Option<String>,
+    /// Seconds since.
+    pub(crate) age_seconds: Option<f64>,
+    /// How many images it has; none if it was not asked yet.
+    pub(crate) images: Option<usize>,
+    /// Durable images here that are newer than the newest there.
+    pub(crate) behind: usize,
+    /// The image that is being sent.
+    pub(crate) sending: Option<String>,
+    /// Why it does not work, as long as it does not.
+    pub(crate) last_error: Option<String>,
 }
 
 /// A recovery.
@@ -137,6 +166,9 @@ pub(crate) struct ImageStatus {
     pub(crate) hot: bool,
     /// It is on disk, complete and synced.
     pub(crate) durable: bool,
+    /// A replica has acknowledged it.
+    #[serde(default)]
+    pub(crate) replicated: bool,
     /// Retention leaves it.
     pub(crate) pinned: bool,
     /// Why it is damaged.

@@ -5,10 +5,12 @@
 //! Host::or_skip   what this host can do; without root or CRIU a test says so aloud and is skipped
 //!   Node          one supervisor with folders, ports and cgroups of its own: started, killed, started again
 //!     Counter     the service under it: talked to over HTTP, found by the journal, killed by its pid
+//!     Etcd        a store of leases, real
 //!     Event       what the supervisor says that happened
 //!     Traces      what of the node is on this host; cleared when the node is dropped, panic or not
 //!   Containers    docker or podman of our own, apart from the host's; a Container is removed when dropped
 //!     Network     the network namespace that they are in; a node or a client can be put there too
+//!   Segment       hosts of their own on one Ethernet: network namespaces at a bridge; removed when dropped
 //!   matrix        what can be checkpointed in which runtime: rows as data, cells for real, and the document of them
 //! ```
 //!
@@ -19,6 +21,7 @@ pub mod bad_days;
 pub mod bundle;
 mod containers;
 mod counter;
+mod etcd;
 mod event;
 mod fenced;
 mod host;
@@ -26,6 +29,7 @@ pub mod matrix;
 mod network;
 mod node;
 mod port;
+mod segment;
 mod settings;
 mod traces;
 mod wait;
@@ -33,11 +37,13 @@ pub mod workload;
 
 pub use containers::{Container, Containers, Daemon, Elsewhere, Engine, IMAGE, PORT};
 pub use counter::Counter;
+pub use etcd::Etcd;
 pub use event::{Event, Mark};
 pub use fenced::Ground;
 pub use host::Host;
 pub use network::Network;
 pub use node::{Exchange, Node};
+pub use segment::Segment;
 pub use settings::Runtime;
 pub use traces::Traces;
 pub use wait::{LIMIT, wait_for, wait_until};

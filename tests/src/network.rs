@@ -13,7 +13,7 @@ use std::time::Duration;
 use nix::sched::{CloneFlags, setns};
 
 /// One that somebody else keeps alive.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Network {
     path: PathBuf,
 }
@@ -47,10 +47,15 @@ impl Network {
     /// # Panics
     /// If no thread can be started.
     pub fn connect(&self, address: SocketAddr, limit: Duration) -> Result<TcpStream> {
-        let connect = || {
+        self.inside(|| TcpStream::connect_timeout(&address, limit))
+    }
+
+    /// Makes something inside, on a thread that enters the namespace for it.
+    pub(crate) fn inside<T: Send>(&self, make: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let make = || {
             setns(File::open(&self.path)?, CloneFlags::CLONE_NEWNET)?;
-            TcpStream::connect_timeout(&address, limit)
+            make()
         };
-        std::thread::scope(|scope| scope.spawn(connect).join().expect("connecting does not panic"))
+        std::thread::scope(|scope| scope.spawn(make).join().expect("what is made inside does not panic"))
     }
 }

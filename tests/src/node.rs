@@ -33,7 +33,7 @@ pub struct Node {
     settings: Settings,
     counters: BTreeMap<String, Counter>,
     ports: Vec<Port>,
-    network: Option<&'static Network>,
+    network: Option<Network>,
     supervisor: Option<Child>,
     starts: u32,
     traces: Traces,
@@ -80,6 +80,17 @@ impl Node {
         let mut node = Self::new(host);
         let counter = node.add_counter("counter", runtime, options);
         (node, counter)
+    }
+
+    /// The counter of another node, as it would run on this one: at most one of the two runs.
+    pub fn share_counter(&mut self, service: &str, with: &Self) -> Counter {
+        let counter = with.counters[service];
+        self.settings.add_service(service, counter.port());
+        let address = format!("127.0.0.1:{}", counter.port());
+        let command = [self.host.counter.display().to_string(), "--listen".to_owned(), address];
+        self.set(service, "process.command", &list(&command));
+        self.counters.insert(service.to_owned(), counter);
+        counter
     }
 
     /// A further service: a counter with these options.
@@ -153,9 +164,17 @@ impl Node {
         address
     }
 
+    /// A port of this node's own.
+    pub fn take_port(&mut self) -> u16 {
+        let port = Port::take();
+        let number = port.number();
+        self.ports.push(port);
+        number
+    }
+
     /// From now on the supervisor is started, and asked, inside a network namespace.
-    pub fn move_to(&mut self, network: &'static Network) {
-        self.network = Some(network);
+    pub fn move_to(&mut self, network: &Network) {
+        self.network = Some(network.clone());
     }
 
     /// One key of `[service.NAME]`, dotted if it is in a table below; the value as TOML writes it.
@@ -258,7 +277,7 @@ impl Node {
     }
 
     fn supervisor_command(&self) -> Command {
-        match self.network {
+        match &self.network {
             Some(network) => network.command(&self.host.supervisor),
             None => Command::new(&self.host.supervisor),
         }

@@ -13,7 +13,7 @@ pub enum Runtime {
     Runc,
 }
 
-/// Tables by their names, keys (dotted ones too) by theirs, values as TOML.
+/// Tables by their names (`store.replica#0` is the first of a list), keys (dotted ones too) by theirs, values as TOML.
 #[derive(Debug, Default)]
 pub(crate) struct Settings {
     tables: BTreeMap<String, BTreeMap<String, String>>,
@@ -81,7 +81,11 @@ impl Settings {
     pub(crate) fn toml(&self) -> String {
         let mut toml = String::new();
         for (table, keys) in &self.tables {
-            let _ = writeln!(toml, "[{table}]");
+            // A list of tables is told by the number at its end.
+            let _ = match table.rsplit_once('#') {
+                Some((list, _)) => writeln!(toml, "[[{list}]]"),
+                None => writeln!(toml, "[{table}]"),
+            };
             for (key, value) in keys {
                 let _ = writeln!(toml, "{key} = {value}");
             }

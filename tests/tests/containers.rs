@@ -2,8 +2,10 @@
 //! and neither our end nor a stranger's start takes them out of our hands.
 #![allow(missing_docs)]
 
+use std::os::unix::fs::PermissionsExt;
+
 use nix::sys::signal::Signal;
-use system_tests::{Container, Containers, Counter, Daemon, Engine, LIMIT, Node, engines, wait_until};
+use system_tests::{Container, Containers, Counter, Daemon, Engine, LIMIT, Node, PORT, engines, wait_until};
 
 engines! {
     comes_back_as_the_engines_own => super::comes_back;
@@ -284,6 +286,47 @@ fn paused(engine: Engine) {
     counter.count_to(1);
 }
 
+/// podman takes 70 ms for each word with it: a recovery asks for the restore, and what else it needs it sees by itself.
+#[test]
+fn podman_is_asked_once_in_a_recovery() {
+    let Some(containers) = Containers::or_skip(Engine::Podman) else { return };
+    let (container, mut node, counter) = created(&containers, &[]);
+    let (script, list) = (node.folder().join("podman"), node.folder().join("asked"));
+    let (program, place) = (script.display(), containers.place().display());
+    std::fs::write(
+        &script,
+        format!("#!/bin/sh\necho \"$@\" >>'{}'\nexec '{place}' \"$@\"\n", list.display()),
+    )
+    .and_then(|()| std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)))
+    .expect("a script");
+    node.set("counter", "podman.program", &format!("\"{program}\""));
+    node.start();
+    let id = containers.inspect(container.name())["Id"].as_str().expect("it has one").to_owned();
+    let recover = |node: &mut Node, number| {
+        counter.count_to(number);
+        node.checkpoint("counter");
+        let asked =
+            || std::fs::read_to_string(&list).expect("it was asked").lines().map(str::to_owned).collect();
+        let before: Vec<String> = asked();
+        let mark = node.mark();
+        let former = node.signal_service("counter", Signal::SIGKILL);
+        node.wait_for_another("counter", former);
+        assert_eq!(node.wait_for_event(mark, "noticed", |_| true).text, "crashed: signal 9");
+        assert_eq!(counter.value(), number);
+        let asked: Vec<String> = asked();
+        let [restore] = &asked[before.len()..] else {
+            panic!("more than once: {:?}", &asked[before.len()..])
+        };
+        assert!(restore.starts_with("container restore ") && restore.ends_with(&id), "{restore}");
+    };
+    recover(&mut node, 3);
+    recover(&mut node, 5);
+    // What was taken back without a word with podman is known from the next checkpoint on.
+    node.kill();
+    node.start();
+    recover(&mut node, 7);
+}
+
 #[test]
 fn docker_goes_away_and_comes_back() {
     let Some(shared) = Containers::or_skip(Engine::Docker) else { return };
@@ -311,4 +354,28 @@ fn docker_goes_away_and_comes_back() {
     node.wait_for_another("counter", former);
     assert_eq!(counter.value(), 5, "its state is back");
     assert_eq!(container.state(), "running");
+}
+
+/// What was seen of a container says nothing of another one that has taken its name since.
+#[test]
+fn another_container_of_that_name_is_not_taken_for_the_one_that_ended() {
+    let Some(containers) = Containers::or_skip(Engine::Podman) else { return };
+    let (container, mut node, counter) = created(&containers, &[]);
+    node.start();
+    counter.count_to(3);
+    node.checkpoint("counter");
+    let former = (node.pid("counter").expect("it runs"), containers.inspect(container.name()));
+
+    node.signal_supervisor(Signal::SIGSTOP);
+    containers.done(&["rm", "--force", "--time", "0", container.name()]);
+    let publish = format!("{}:{PORT}", counter.address());
+    let create = ["create", "--name", container.name(), "--publish", &publish, system_tests::IMAGE];
+    containers.done(&[&create[..], &["--listen", &format!("0.0.0.0:{PORT}")]].concat());
+    node.signal_supervisor(Signal::SIGCONT);
+    node.wait_for_another("counter", former.0);
+
+    assert_eq!(counter.value(), 3, "the state, in the new one");
+    let now = containers.inspect(container.name());
+    assert_ne!(now["Id"], former.1["Id"]);
+    assert_eq!(now["State"]["Pid"].as_i64(), node.pid("counter").map(i64::from));
 }

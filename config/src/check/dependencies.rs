@@ -31,7 +31,8 @@ pub(super) fn check(raw: &Raw, rules: &mut Rules<'_>) {
     }
 }
 
-fn unknown(raw: &Raw, at: &str, dependency: &ServiceName, rules: &mut Rules<'_>) {
+/// Notes a name that no service bears.
+pub(super) fn unknown(raw: &Raw, at: &str, dependency: &ServiceName, rules: &mut Rules<'_>) {
     // A service whose table is wrong in itself is known all the same.
     if rules.places.written(&format!("service/{dependency}")).is_some() {
         return;

@@ -1,6 +1,7 @@
 //! The file's top level, `[node]`, `[store]`, `[api]`.
 
 use super::cluster::CLUSTER;
+use super::replica::{API_TLS, REPLICA};
 use super::service::SERVICE;
 use super::{Key, Kind, Section, words};
 use crate::settings::{Compression, Hot};
@@ -90,7 +91,7 @@ static STORE: Section = Section {
             "\"2GiB\"",
             "Memory that hot images may take together; an image that does not fit stays on disk only.",
         ),
-        Key::unsupported("replica", "leave `[[store.replica]]` out: images stay on this host"),
+        Key { kind: Kind::TableList(&REPLICA), ..Key::table("replica", &REPLICA) },
         Key::optional(
             "encryption_key_file",
             Kind::Path,
@@ -131,8 +132,15 @@ static API: Section = Section {
             "\"/run/supervisor/api.sock\"",
             "The control socket, for its owner only (mode 0600); at most 107 bytes long.",
         ),
-        Key::unsupported("listen", "leave it out: commands come by the unix socket"),
-        Key::unsupported("tls", "leave it out: commands come by the unix socket"),
+        Key::optional(
+            "listen",
+            Kind::Address,
+            "no peer is let in",
+            "\"0.0.0.0:7443\"",
+            "Where peers bring images of their services and fetch them back, over mutual TLS; commands come by the \
+            socket only.",
+        ),
+        Key::table("tls", &API_TLS),
         Key::unsupported("token_file", "leave it out: the socket's mode and owner say who may use it"),
     ],
 };

@@ -6,17 +6,17 @@ use super::service::TEXTS;
 use super::{Key, Kind, Section, words};
 
 const COUNT: Kind = Kind::Whole { min: 1, max: 1_000_000 };
-const NO_KIND: &str = "use `http`, `tcp` or `exec`";
+const NO_KIND: &str = "use `http`, `tcp`, `exec`, `grpc` or `heartbeat`";
 
 pub(super) static PROBE: Section = Section {
     title: "service.NAME.probe.PROBE",
-    doc: "One health check of exactly one kind (`http`, `tcp` or `exec`). PROBE is a name for people.",
+    doc: "One health check of exactly one kind (`http`, `tcp`, `exec`, `grpc` or `heartbeat`). PROBE is a name for people.",
     keys: &[
         Key::table("http", &HTTP),
         Key::table("tcp", &TCP),
         Key::table("exec", &EXEC),
-        Key::unsupported("grpc", NO_KIND),
-        Key::unsupported("heartbeat", NO_KIND),
+        Key::table("grpc", &GRPC),
+        Key::table("heartbeat", &HEARTBEAT),
         Key::unsupported("notify", NO_KIND),
         Key::default(
             "role",
@@ -40,12 +40,12 @@ pub(super) static PROBE: Section = Section {
 
 static HTTP: Section = Section {
     title: "service.NAME.probe.PROBE.http",
-    doc: "Asks by HTTP/1.1 `GET`: either `url`, or `address` with `path`.",
+    doc: "Asks by HTTP/1.1 `GET`: either `url`, or `address` or `socket` with `path`.",
     keys: &[
         Key::optional(
             "url",
             Kind::Url,
-            "`address` is needed",
+            "`address` or `socket` is needed",
             "\"http://127.0.0.1:8080/healthz\"",
             "Where to ask; `http` only.",
         ),
@@ -56,11 +56,18 @@ static HTTP: Section = Section {
             "\"127.0.0.1:8080\"",
             "Where to connect, `host:port`.",
         ),
+        Key::optional(
+            "socket",
+            Kind::Path,
+            "connects over TCP",
+            "\"/run/shop/api.sock\"",
+            "The unix socket to connect to, as the supervisor sees it.",
+        ),
         Key::optional("path", Kind::Text, "taken from `url`, or `/`", "\"/healthz\"", "What to ask for."),
         Key::optional(
             "host",
             Kind::Text,
-            "the host connected to",
+            "the host connected to, `localhost` with `socket`",
             "\"shop.example.org\"",
             "The `Host` header.",
         ),
@@ -70,6 +77,13 @@ static HTTP: Section = Section {
             Kind::List(&Kind::StatusRange),
             "[\"200-399\"]",
             "Status codes, or ranges of them, that mean passed. Redirections are not followed.",
+        ),
+        Key::optional(
+            "body",
+            Kind::Text,
+            "any body passes",
+            "\"\\\"status\\\":\\\"ok\\\"\"",
+            "A text that the first 64 KiB of the body must contain, letter by letter.",
         ),
     ],
 };
@@ -88,5 +102,31 @@ static EXEC: Section = Section {
         TEXTS,
         "[\"/usr/bin/redis-cli\", \"ping\"]",
         "Program and arguments; no shell is involved.",
+    )],
+};
+
+static GRPC: Section = Section {
+    title: "service.NAME.probe.PROBE.grpc",
+    doc: "Asks gRPC's standard health service (`grpc.health.v1.Health/Check`), without TLS; passes if it says `SERVING`.",
+    keys: &[
+        Key::required("address", Kind::Address, "\"127.0.0.1:50051\"", "Where to connect, `host:port`."),
+        Key::default(
+            "service",
+            Kind::Text,
+            "\"\"",
+            "The name of the service asked about; empty: the whole server.",
+        ),
+    ],
+};
+
+static HEARTBEAT: Section = Section {
+    title: "service.NAME.probe.PROBE.heartbeat",
+    doc: "Passes as soon as the service touches a file: writes to it, replaces it, or sets its times. It must do so at least \
+    once in every `timeout` of the probe.",
+    keys: &[Key::required(
+        "file",
+        Kind::Path,
+        "\"/run/shop/alive\"",
+        "The file, as the supervisor sees it. Its folder must exist; the file need not.",
     )],
 };

@@ -11,6 +11,8 @@ fn around(title: &str) -> &'static str {
         "" => "{}\n",
         "node" => "[node]\n{}\n",
         "store" => "[store]\n{}\n",
+        "store.replica" => "[[store.replica]]\n{}\n[service.db]\nrunc.bundle = '/b'\n",
+        "store.replica.tls" => "[[store.replica]]\nurl = 'peer://h:1'\n[store.replica.tls]\n{}\n",
         "api" => "[api]\n{}\n",
         "cluster" => "[cluster]\n{}\n",
         "cluster.tls" => "[cluster.tls]\n{}\n",
@@ -18,6 +20,7 @@ fn around(title: &str) -> &'static str {
             "[cluster]\nlease = 'etcd'\nendpoints = ['http://a:1']\n\
              [service.db]\nrunc.bundle = '/b'\n[service.db.failover]\n{}\n"
         }
+        "api.tls" => "[api.tls]\n{}\n",
         "service.NAME" => "[service.db]\n{}\n[service.other]\nrunc.bundle = '/b'\n",
         "service.NAME.process" => "[service.db.process]\n{}\n",
         "service.NAME.runc" => "[service.db.runc]\n{}\n",
@@ -36,6 +39,12 @@ fn around(title: &str) -> &'static str {
         "service.NAME.probe.PROBE.exec" => {
             "[service.db]\nrunc.bundle = '/b'\n[service.db.probe.p.exec]\n{}\n"
         }
+        "service.NAME.probe.PROBE.grpc" => {
+            "[service.db]\nrunc.bundle = '/b'\n[service.db.probe.p.grpc]\n{}\n"
+        }
+        "service.NAME.probe.PROBE.heartbeat" => {
+            "[service.db]\nrunc.bundle = '/b'\n[service.db.probe.p.heartbeat]\n{}\n"
+        }
         other => panic!("say how a file with [{other}] looks"),
     }
 }
@@ -49,6 +58,12 @@ fn companions(title: &str, key: &str) -> &'static str {
         ("service.NAME.failover", "standby") => "",
         ("service.NAME.failover", "device") => "standby = ['b']\naddress = '10.0.0.1/24'\n",
         ("service.NAME.failover", _) => "standby = ['b']\n",
+        ("store.replica", "url") => "",
+        ("store.replica", _) => "url = 's3://b'\n",
+        ("store.replica.tls" | "api.tls", "ca") => "cert = '/c'\nkey = '/k'\n",
+        ("store.replica.tls" | "api.tls", "cert") => "ca = '/a'\nkey = '/k'\n",
+        ("store.replica.tls" | "api.tls", "key") => "ca = '/a'\ncert = '/c'\n",
+        ("api", "listen") => "tls = { ca = '/a', cert = '/c', key = '/k' }\n",
         ("service.NAME", _) => "runc.bundle = '/b'\n",
         ("service.NAME.process", "command") | ("service.NAME.runc", "bundle") => "",
         ("service.NAME.process", _) => "command = ['db']\n",
@@ -56,7 +71,8 @@ fn companions(title: &str, key: &str) -> &'static str {
         ("service.NAME.docker" | "service.NAME.podman", "image") => "container = 'db'\n",
         ("service.NAME.docker" | "service.NAME.podman", _) => "container = 'db'\nimage = 'db'\n",
         ("service.NAME.probe.PROBE", _) => "exec.command = ['true']\n",
-        ("service.NAME.probe.PROBE.http", "url" | "address") => "",
+        ("service.NAME.probe.PROBE.http", "url" | "address" | "socket") => "",
+        ("service.NAME.probe.PROBE.grpc", "service") => "address = '127.0.0.1:80'\n",
         ("service.NAME.probe.PROBE.http", _) => "address = '127.0.0.1:80'\n",
         _ => "",
     }
@@ -72,7 +88,7 @@ fn all_keys() -> Vec<(&'static Section, &'static Key)> {
     fn collect(section: &'static Section, found: &mut Vec<(&'static Section, &'static Key)>) {
         for key in section.keys {
             match key.kind {
-                Kind::Table(inner) | Kind::Tables(_, inner) => collect(inner, found),
+                Kind::Table(inner) | Kind::Tables(_, inner) | Kind::TableList(inner) => collect(inner, found),
                 _ => found.push((section, key)),
             }
         }

@@ -1,8 +1,9 @@
 //! `[node]`, `[store]`, `[api]`.
 
+use super::replica::{replica, tls};
 use crate::read::Table;
 use crate::settings::{Api, Compression, Hot, KeyFile, Node, Store};
-use crate::values::{choice, name, path, size};
+use crate::values::{address, choice, name, path, size};
 
 pub(super) fn node(table: Table<'_>) -> Node {
     let node = Node {
@@ -27,6 +28,7 @@ pub(super) fn store(table: Table<'_>, node: &Node) -> Store {
         // That both are written is a mistake of its own.
         encryption: key.or(passphrase),
         old_keys: old_keys(&table),
+        replicas: table.table_list("replica").into_iter().map(replica).collect(),
     };
     table.done();
     store
@@ -39,7 +41,11 @@ fn old_keys(table: &Table<'_>) -> Vec<KeyFile> {
 }
 
 pub(super) fn api(table: Table<'_>, node: &Node) -> Api {
-    let api = Api { socket: table.get("socket", path).unwrap_or_else(|| node.run_dir.join("api.sock")) };
+    let api = Api {
+        socket: table.get("socket", path).unwrap_or_else(|| node.run_dir.join("api.sock")),
+        listen: table.get("listen", address),
+        tls: tls(&table),
+    };
     table.done();
     api
 }

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::PathBuf;
 
 use policies::health::{Role, Settings};
 
 use crate::error::Draft;
 use crate::read::{Cell, Named, Table};
-use crate::settings::{Address, HttpProbe, Probe, ProbeKind};
+use crate::settings::{Address, GrpcProbe, HttpProbe, HttpTarget, Probe, ProbeKind};
 use crate::values::{
-    address, choice, command, count, duration, duration_or_zero, header_value, is_header_name, request_path,
-    status_range, url,
+    address, choice, command, count, duration, duration_or_zero, header_value, is_header_name, path,
+    request_path, status_range, text, url,
 };
 
 const KINDS: [&str; 6] = ["http", "tcp", "exec", "grpc", "heartbeat", "notify"];
@@ -38,15 +39,19 @@ pub(super) fn probe(named: Named<'_>) -> Probe {
 }
 
 fn kind(table: &Table<'_>) -> ProbeKind {
-    let hint = "write one of `http = { url = \"...\" }`, `tcp = { address = \"...\" }` and `exec = { \
-    command = [\"...\"] }`";
+    let hint = "write one of `http = { url = \"...\" }`, `tcp = { address = \"...\" }`, `exec = { \
+    command = [\"...\"] }`, `grpc = { address = \"...\" }` and `heartbeat = { file = \"...\" }`";
     let chosen = table.exactly_one_of("kind of probe", &KINDS, hint);
     let http = table.has("http").then(|| http(table.table("http")));
     let tcp = table.has("tcp").then(|| tcp(table.table("tcp")));
     let exec = table.has("exec").then(|| exec(table.table("exec")));
+    let grpc = table.has("grpc").then(|| grpc(table.table("grpc")));
+    let heartbeat = table.has("heartbeat").then(|| heartbeat(table.table("heartbeat")));
     let kind = match chosen {
         Some("http") => http.map(ProbeKind::Http),
         Some("tcp") => tcp.map(ProbeKind::Tcp),
+        Some("grpc") => grpc.map(ProbeKind::Grpc),
+        Some("heartbeat") => heartbeat.map(ProbeKind::Heartbeat),
         Some(_) | None => exec.map(ProbeKind::Exec),
     };
     kind.unwrap_or(ProbeKind::Exec(Vec::new()))
@@ -55,21 +60,26 @@ fn kind(table: &Table<'_>) -> ProbeKind {
 fn http(table: Table<'_>) -> HttpProbe {
     let url = table.get("url", url);
     let address = table.get("address", address);
-    let path = table.get("path", request_path);
-    if table.exactly_one_of("address", &["url", "address"], "write `url = \"http://...\"`").is_some() {
+    let socket = table.get("socket", path);
+    let asked = table.get("path", request_path);
+    let targets = ["url", "address", "socket"];
+    if table.exactly_one_of("address", &targets, "write `url = \"http://...\"`").is_some() {
         refuse_path_beside_url(&table);
     }
-    let (to, authority, asked) = match (url, address) {
-        (Some(url), _) => (url.address, url.authority, url.path),
-        (None, Some(address)) => (address.clone(), address.to_string(), "/".to_owned()),
-        (None, None) => (Address { host: String::new(), port: 0 }, String::new(), String::new()),
+    let root = || "/".to_owned();
+    let (target, authority, default) = match (url, address, socket) {
+        (Some(url), ..) => (HttpTarget::Tcp(url.address), url.authority, url.path),
+        (None, Some(address), _) => (HttpTarget::Tcp(address.clone()), address.to_string(), root()),
+        (None, None, Some(socket)) => (HttpTarget::Unix(socket), "localhost".to_owned(), root()),
+        (None, None, None) => (HttpTarget::Tcp(nowhere()), String::new(), String::new()),
     };
     let probe = HttpProbe {
-        address: to,
-        path: path.unwrap_or(asked),
+        target,
+        path: asked.unwrap_or(default),
         host: table.get("host", header_value).unwrap_or(authority),
         headers: table.get("headers", headers).unwrap_or_default(),
         status: table.get("status", |cell| cell.list(status_range)).unwrap_or_default(),
+        body: table.get("body", text),
     };
     table.done();
     probe
@@ -102,7 +112,25 @@ fn headers(cell: &Cell<'_>) -> Option<BTreeMap<String, String>> {
 fn tcp(table: Table<'_>) -> Address {
     let address = table.get("address", address);
     table.done();
-    address.unwrap_or(Address { host: String::new(), port: 0 })
+    address.unwrap_or_else(nowhere)
+}
+
+fn grpc(table: Table<'_>) -> GrpcProbe {
+    let address = table.get("address", address).unwrap_or_else(nowhere);
+    let service = table.get("service", text).unwrap_or_default();
+    table.done();
+    GrpcProbe { address, service }
+}
+
+fn heartbeat(table: Table<'_>) -> PathBuf {
+    let file = table.get("file", path).unwrap_or_default();
+    table.done();
+    file
+}
+
+/// Stands in for an address that was answered by a mistake.
+fn nowhere() -> Address {
+    Address { host: String::new(), port: 0 }
 }
 
 fn exec(table: Table<'_>) -> Vec<String> {

@@ -144,6 +144,35 @@ impl<'a> Table<'a> {
         entries.iter().map(open).collect()
     }
 
+    /// Reads one of its lists of tables.
+    pub(crate) fn table_list(&self, name: &'static str) -> Vec<Table<'a>> {
+        let key = self.ask(name);
+        let Kind::TableList(section) = key.kind else {
+            unreachable!("`{name}` is not a list of tables in the key table")
+        };
+        let Some((_, value)) = self.entries.and_then(|entries| entries.get_key_value(name)) else {
+            return Vec::new();
+        };
+        let path = self.path_of(name);
+        let Some(values) = value.get_ref().as_array() else {
+            let message =
+                format!("`{name}` is {}, not a list of tables", article(value.get_ref().type_str()));
+            let hint = format!("write `[[{}]]` for each", section.title);
+            self.context.note(Draft::error(value.span(), message).hint(hint));
+            self.context.place(&path, value.span(), false);
+            return Vec::new();
+        };
+        let open = |(at, value): (usize, &'a Spanned<DeValue<'a>>)| {
+            self.open_value(section, join(&path, &at.to_string()), value.span(), value)
+        };
+        values.iter().enumerate().map(open).collect()
+    }
+
+    /// Counts a key as read although it isn't there.
+    pub(crate) fn pass_over(&self, name: &'static str) {
+        self.ask(name);
+    }
+
     /// That one and only one of these keys is written; `None` after noting why not.
     pub(crate) fn exactly_one_of(
         &self,

@@ -107,6 +107,7 @@ fn is_path(path: &str) -> bool {
     path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
+/// Host and port, if that is what it is.
 pub(super) fn parse_address(written: &str, default_port: Option<u16>) -> Option<Address> {
     let (host, port) = match written.strip_prefix('[') {
         Some(rest) => {

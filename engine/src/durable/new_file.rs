@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 use super::{FILE_MODE, failed};
-use crate::error::Result;
+use crate::error::{Error, Report, Result};
 
 /// A new file (0600), written from its beginning or at any offset, then finished one of two ways.
 #[derive(Debug)]
@@ -29,6 +29,23 @@ impl NewFile {
         let file =
             OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).custom_flags(flags).open(path);
         Ok(Self { file: file.map_err(|e| failed("create", path, e))?, path: path.to_owned() })
+    }
+
+    /// Opens a file of ours that was begun earlier, to write on at its end; it is created if it is not there. Returns its length
+    /// too: what was written before a power cut may not be what it was meant to be, so the whole has to be checked afterwards.
+    ///
+    /// # Errors
+    /// `Refused` when something else than a regular file is there; `Unavailable` when the disk is full.
+    pub fn resume(path: &Path) -> Result<(Self, u64)> {
+        let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK;
+        let mut options = OpenOptions::new();
+        let file = options.append(true).create(true).mode(FILE_MODE).custom_flags(flags).open(path);
+        let file = file.map_err(|e| failed("write on", path, e))?;
+        let found = file.metadata().map_err(|e| failed("look at", path, e))?;
+        if !found.is_file() {
+            return Err(Error::Refused(Report::new(format!("not a regular file: {}", path.display()))));
+        }
+        Ok((Self { file, path: path.to_owned() }, found.len()))
     }
 
     /// Appends.

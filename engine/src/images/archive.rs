@@ -120,8 +120,19 @@ fn receive(store: &Store, input: &mut In, staging: &Path, beginning: &Beginning)
     }
     let verdict = input.verdict()?;
     input.end()?;
+    adopt(store, staging, (bytes, opened, wrapped.as_ref()), verdict)
+}
+
+/// Makes an image of segments that came from elsewhere and are synced, once all of them were read and found whole.
+pub(super) fn adopt(
+    store: &Store,
+    staging: &Path,
+    (bytes, opened, wrapped): (&[u8], &Opened, Option<&Wrapped>),
+    verdict: ImageVerdict,
+) -> Result<()> {
+    let manifest = &opened.manifest;
     read_image(staging, opened, Target::Nowhere, &AtomicBool::new(false))?;
-    wrapped.as_ref().map_or(Ok(()), |wrapped| wrapped.write(staging))?;
+    wrapped.map_or(Ok(()), |wrapped| wrapped.write(staging))?;
     fail_point("import.manifest.before");
     atomic_write(&staging.join(MANIFEST_NAME), bytes, FILE_MODE)?;
     let (places, service, id) = (store.places(), &manifest.service, &manifest.id);

@@ -11,14 +11,14 @@ use crate::error::{Error, Report, Result};
 const FIRST_LINE_MAX: usize = 128;
 
 /// Wraps `content`.
-pub(super) fn seal(what: &str, version: u32, content: &[u8]) -> Vec<u8> {
+pub(crate) fn seal(what: &str, version: u32, content: &[u8]) -> Vec<u8> {
     let mut bytes = first_line(what, version, content).into_bytes();
     bytes.extend_from_slice(content);
     bytes
 }
 
 /// The version and the content, if all of it is as it was written and no newer than `newest`. `shown` is only for the message.
-pub(super) fn open<'a>(what: &str, newest: u32, bytes: &'a [u8], shown: &Path) -> Result<(u32, &'a [u8])> {
+pub(crate) fn open<'a>(what: &str, newest: u32, bytes: &'a [u8], shown: &Path) -> Result<(u32, &'a [u8])> {
     let end = bytes.iter().take(FIRST_LINE_MAX).position(|b| *b == b'\n');
     let Some(end) = end else { return Err(damaged(what, shown)) };
     let (line, content) = bytes.split_at(end + 1);
@@ -34,7 +34,7 @@ pub(super) fn open<'a>(what: &str, newest: u32, bytes: &'a [u8], shown: &Path) -
 }
 
 /// Reads such a file, at most `length_max` bytes of it.
-pub(super) fn read(what: &str, version: u32, path: &Path, length_max: u64) -> Result<Vec<u8>> {
+pub(crate) fn read(what: &str, version: u32, path: &Path, length_max: u64) -> Result<Vec<u8>> {
     let mut bytes = read_limited(path, length_max)?;
     let content = open(what, version, &bytes, path)?.1.len();
     bytes.drain(..bytes.len() - content);

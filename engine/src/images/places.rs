@@ -3,6 +3,7 @@
 //! ```text
 //! <store>/<service>/<id>/              a durable image: manifest, state.seg, memory-N.seg, files-N.seg, key if it is encrypted
 //! <store>/<service>/.staging-<id>/     one that is being committed or imported
+//! <store>/<service>/.incoming-<id>/    one that a replica sends, or that is fetched from one: kept over a restart, to be gone on with
 //! <store>/<service>/.trash-<id>/       one that is being removed
 //! <store>/<service>/.files-<id>/       captured files of a hot image (on disk: they may be big)
 //! <store>/<service>/.hot-<id>/         a hot image when memory is short: criu/, seal
@@ -25,6 +26,7 @@ use crate::durable::failed;
 use crate::error::Result;
 
 pub(super) const STAGING: &str = ".staging-";
+pub(super) const INCOMING: &str = ".incoming-";
 pub(super) const TRASH: &str = ".trash-";
 pub(super) const FILES: &str = ".files-";
 pub(super) const HOT: &str = ".hot-";
@@ -59,6 +61,10 @@ impl Places {
 
     pub(super) fn staging(&self, service: &ServiceName, id: &ImageId) -> PathBuf {
         self.service(service).join(format!("{STAGING}{id}"))
+    }
+
+    pub(super) fn incoming(&self, service: &ServiceName, id: &ImageId) -> PathBuf {
+        self.service(service).join(format!("{INCOMING}{id}"))
     }
 
     pub(super) fn trash(&self, service: &ServiceName, id: &ImageId) -> PathBuf {

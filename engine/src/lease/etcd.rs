@@ -29,7 +29,7 @@ use crate::error::{Error, Report, Result};
 use crate::runtime::Effect;
 
 /// How etcd knows a lease of ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Handle {
     lease: i64,
     /// The revision at which both keys were written.

@@ -20,7 +20,7 @@ use crate::error::{Error, Report, Result};
 /// More of a body than this is not read: a status page may be endless.
 const BODY_MAX: usize = 64 * 1024;
 
-/// Passes if the status code of the answer is a wanted one and its body arrives.
+/// Passes if the status code of the answer is a wanted one and its body arrives, with the wanted text in it if there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http {
     target: Target,
@@ -28,6 +28,7 @@ pub struct Http {
     host: HeaderValue,
     headers: Vec<(HeaderName, HeaderValue)>,
     passing: Vec<RangeInclusive<u16>>,
+    wanted: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +48,14 @@ impl Http {
         let name = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
         let target = Target::Tcp { host: name, port };
         let path = uri.path_and_query().map_or("/", |p| p.as_str());
-        Ok(Self { target, path: path_of(path, url)?, host, headers: Vec::new(), passing: Vec::new() })
+        Ok(Self {
+            target,
+            path: path_of(path, url)?,
+            host,
+            headers: Vec::new(),
+            passing: Vec::new(),
+            wanted: None,
+        })
     }
 
     /// Asks over a unix socket; of `url` only the path and the `Host` header remain.
@@ -85,6 +93,12 @@ impl Http {
     pub fn passing(mut self, status: RangeInclusive<u16>) -> Self {
         self.passing.push(status);
         self
+    }
+
+    /// The first 64 KiB of the body must contain this text, too.
+    #[must_use]
+    pub fn wanting(self, text: impl Into<String>) -> Self {
+        Self { wanted: Some(text.into()), ..self }
     }
 
     pub(super) async fn ask(&self) -> Answer {
@@ -132,10 +146,13 @@ impl Http {
         let said = format!("http status {status}");
         let body =
             read(response.into_body()).await.map_err(|e| format!("{said}, but its body broke off: {e}"))?;
-        if self.passes(status.as_u16()) {
-            return Ok(said);
-        }
         let body = String::from_utf8_lossy(&body);
+        let missing = self.wanted.as_deref().filter(|wanted| !body.contains(wanted));
+        let said = match (self.passes(status.as_u16()), missing) {
+            (true, None) => return Ok(said),
+            (true, Some(wanted)) => format!("{said}, but its body lacks {wanted:?}"),
+            (false, _) => said,
+        };
         Err(if body.trim().is_empty() { said } else { format!("{said}: {}", excerpt(&body)) })
     }
 
@@ -191,7 +208,7 @@ fn path_of(path: &str, url: &str) -> Result<Uri> {
 }
 
 /// hyper keeps the reason in the causes.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

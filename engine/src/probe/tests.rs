@@ -193,6 +193,22 @@ async fn http_over_a_unix_socket() {
     assert!(outcome.passed, "{}", outcome.detail);
 }
 
+#[tokio::test]
+async fn the_body_can_be_asked_for_a_text() {
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{\"status\":\"ok\"}";
+    let port = server(answer, Then::Close).await;
+    let wanting = |text: &str| {
+        let http = Http::new(&format!("http://127.0.0.1:{port}/")).expect("url").wanting(text);
+        async move { Probe::Http(http).run(PLENTY).await }
+    };
+    let outcome = wanting("\"status\":\"ok\"").await;
+    assert!(outcome.passed, "{}", outcome.detail);
+    let outcome = wanting("\"status\":\"OK\"").await;
+    assert!(!outcome.passed);
+    assert!(outcome.detail.contains("200 OK, but its body lacks"), "{}", outcome.detail);
+    assert!(outcome.detail.ends_with(": {\"status\":\"ok\"}"), "{}", outcome.detail);
+}
+
 #[test]
 fn urls_that_cannot_be_asked_are_refused() {
     for url in [

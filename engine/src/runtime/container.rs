@@ -7,23 +7,29 @@
 //! A container that runs already when it is first wanted is adopted as it is. What it refuses: removing a container.
 
 mod engine;
+mod layout;
+mod told;
+mod traces;
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant as Clock};
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 pub use engine::Recipe;
 pub(super) use engine::{Engine, Known, Mounted};
+pub use layout::{Layout, Volume, volumes_of};
+pub(super) use traces::{ExitNote, Traces};
+
+use layout::Noted;
+use told::Told;
 
 use super::runc::dump;
 use super::runc::state::{State, folder_of};
 use super::{
     Attached, Dump, Dumped, Effect, Ended, Features, Folders, Handle, Instance, KnownShim, Place,
-    RestoreFrom, Root, Runtime, Witness, kill_members,
+    RestoreFrom, Root, Runtime, kill_members,
 };
 use crate::error::{Error, Report, Result};
 use crate::freeze::Cgroup;
@@ -34,61 +40,10 @@ use crate::shim::{Isolation, Shim};
 const SETTLE_MAX: Duration = Duration::from_secs(20);
 /// How often it is looked at meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// How long a container is watched for the traces of its rest before the engine is asked.
+const TRACES_MAX: Duration = Duration::from_secs(5);
 /// How long what is known of a container that came to rest is taken for true: asking podman takes 70 ms.
 const REST_KNOWN: Duration = Duration::from_secs(2);
-
-/// What an image notes of its container.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Noted {
-    image: String,
-    /// Names of the volumes and where they were on the host.
-    #[serde(default)]
-    volumes: BTreeMap<String, PathBuf>,
-}
-
-/// What a container is made of, for images that come from elsewhere.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layout {
-    /// The digest of its image.
-    pub image: String,
-    /// Where its own changes are.
-    pub changes: PathBuf,
-    /// The layers under them, the uppermost first.
-    pub lower: Vec<PathBuf>,
-    /// Its named volumes.
-    pub volumes: Vec<Volume>,
-}
-
-/// A named volume of a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Volume {
-    /// Its name.
-    pub name: String,
-    /// Where the container sees it.
-    pub destination: PathBuf,
-    /// Where it is on this host.
-    pub source: PathBuf,
-}
-
-impl Layout {
-    /// What an image of this container has as [`Dumped::state`], with its volumes under these names.
-    ///
-    /// # Errors
-    /// `Internal` when it cannot be written down.
-    pub fn state(&self, volumes: BTreeMap<String, PathBuf>) -> Result<serde_json::Value> {
-        noted(&Noted { image: self.image.clone(), volumes })
-    }
-}
-
-/// The volumes that an image notes: names, and where they were.
-pub fn volumes_of(state: &serde_json::Value) -> BTreeMap<String, PathBuf> {
-    serde_json::from_value::<Noted>(state.clone()).unwrap_or_default().volumes
-}
-
-fn noted(what: &Noted) -> Result<serde_json::Value> {
-    serde_json::to_value(what)
-        .map_err(|e| Error::Internal(Report::new("note what belongs to an image").because(e)))
-}
 
 /// A service that is an engine's container.
 #[derive(Debug)]
@@ -96,11 +51,35 @@ pub(super) struct Container<E> {
     place: Place,
     engine: Arc<E>,
     shim: KnownShim,
-    live: Mutex<Option<Instance>>,
-    /// The container as it came to rest, and when that was found.
-    rested: Mutex<Option<(Clock, Known)>>,
+    live: Mutex<Option<Live>>,
+    /// The container as it came to rest.
+    rested: Mutex<Option<Rested>>,
     /// What the engine said last.
     last: Mutex<Option<Known>>,
+}
+
+/// The container while it runs.
+#[derive(Debug, Clone)]
+struct Live {
+    instance: Instance,
+    /// `None`: the engine must be asked whether it has come to rest.
+    traces: Option<Traces>,
+}
+
+/// The container at rest.
+#[derive(Debug, Clone)]
+struct Rested {
+    found: Clock,
+    known: Known,
+    /// By what it was seen; `None`: the engine said so.
+    traces: Option<Traces>,
+}
+
+impl Rested {
+    /// Whether that was a moment ago, and nothing speaks against it now.
+    fn is_true(&self) -> bool {
+        self.found.elapsed() < REST_KNOWN && self.traces.as_ref().is_none_or(Traces::at_rest)
+    }
 }
 
 impl<E: Engine> Container<E> {
@@ -176,7 +155,10 @@ impl<E: Engine> Container<E> {
     async fn attach_now(&self, handle: &Handle) -> Result<Attached> {
         if handle.is_alive() {
             // Without a word with the engine, which may be away.
-            return self.instance_of(handle.pid, handle.cgroup.clone()).await.map(Attached::Running);
+            return self
+                .instance_of(handle.pid, handle.cgroup.clone(), (None, None))
+                .await
+                .map(Attached::Running);
         }
         let fenced = Instance::end_known_by(&self.place, handle).await.fenced;
         match self.engine.find().await? {
@@ -188,8 +170,11 @@ impl<E: Engine> Container<E> {
     }
 
     async fn kill_now(&self) -> Result<()> {
-        if let Some(instance) = self.live.lock().await.take() {
-            kill_members(&instance.handle.cgroup).await?;
+        if let Some(live) = self.live.lock().await.take() {
+            kill_members(&live.instance.handle.cgroup).await?;
+            if self.is_seen_at_rest(live.traces).await {
+                return Ok(());
+            }
         }
         self.engine.ready().await?;
         let Some(known) = self.engine.find().await? else { return Ok(()) };
@@ -218,21 +203,34 @@ impl<E: Engine> Container<E> {
             tokio::time::sleep(LOOK_EVERY).await;
             known = self.known().await?;
         }
-        *self.rested.lock().await = Some((Clock::now(), known.clone()));
+        *self.rested.lock().await = Some(Rested { found: Clock::now(), known: known.clone(), traces: None });
         Ok(known)
+    }
+
+    /// The same without a word with the engine; false also if that cannot be seen.
+    async fn is_seen_at_rest(&self, traces: Option<Traces>) -> bool {
+        let Some(traces) = traces else { return false };
+        let Some(known) = traces.rest(TRACES_MAX).await else { return false };
+        let rested = Rested { found: Clock::now(), known, traces: Some(traces) };
+        *self.rested.lock().await = Some(rested);
+        true
     }
 
     /// The container as it was found at rest a moment ago.
     async fn rested_lately(&self) -> Option<Known> {
         let rested = self.rested.lock().await.clone();
-        rested.filter(|(found, _)| found.elapsed() < REST_KNOWN).map(|(_, known)| known)
+        rested.filter(Rested::is_true).map(|rested| rested.known)
     }
 
     async fn checkpoint_now(&self, dump: Dump<'_>) -> Result<Dumped> {
-        let instance = self.live.lock().await.clone();
-        let instance = instance.ok_or_else(|| Error::Unavailable(Report::new("the service does not run")))?;
+        let live = self.live.lock().await.clone();
+        let live = live.ok_or_else(|| Error::Unavailable(Report::new("the service does not run")))?;
+        let instance = live.instance;
         let known = self.known_or_last().await?;
         let folder = folder_of(instance.handle.pid, &known.id)?;
+        if live.traces.is_none() {
+            self.note_traces(&instance, &known, &folder).await;
+        }
         let options = self.engine.dump_options(self.place.options.get())?;
         let images = dump.images.to_owned();
         let while_frozen = match (dump.while_frozen, self.engine.while_frozen(&known, &images)) {
@@ -241,7 +239,7 @@ impl<E: Engine> Container<E> {
         };
         let dump = Dump { while_frozen, ..dump };
         let volumes = known.volumes().map(|volume| (volume.name, volume.source)).collect();
-        let state = noted(&Noted { image: known.image.clone(), volumes })?;
+        let state = Noted { image: known.image.clone(), volumes }.written()?;
         let complete = self.engine.complete(&known, &options, &images);
         dump::container(&self.place, &instance, &folder, &options, dump, complete, state).await
     }
@@ -252,7 +250,7 @@ impl<E: Engine> Container<E> {
             Some(known) => known,
             None => self.settled(self.known().await?).await?,
         };
-        let noted: Noted = serde_json::from_value(from.state.clone()).unwrap_or_default();
+        let noted = Noted::read(from.state);
         if noted.image != known.image {
             return Err(Error::Refused(Report::new(format!(
                 "restore into the container {}: it is made of {}, the checkpoint's was made of {}",
@@ -261,10 +259,15 @@ impl<E: Engine> Container<E> {
                 noted.image
             ))));
         }
+        // Whatever comes of it, this is not known any more.
+        *self.rested.lock().await = None;
         self.place.shim_for_start(&self.shim, Isolation::None).await?;
         self.engine.restore(&known, &from, &self.place.options.get()).await?;
         self.place.release_connections().await?;
-        self.instance(self.known().await?).await
+        match main_process(&known) {
+            Some(pid) => self.instance(Known { pid: Some(pid), at_rest: false, ..known }).await,
+            None => self.instance(self.known().await?).await,
+        }
     }
 
     /// The container that runs now.
@@ -275,17 +278,34 @@ impl<E: Engine> Container<E> {
             Error::Unavailable(Report::new(text))
         })?;
         // runc's state has the id: it is this container's process or none.
-        let cgroup = State::read(&folder_of(pid, &known.id)?)?.cgroup();
-        self.instance_of(pid, cgroup).await
+        let folder = folder_of(pid, &known.id)?;
+        let cgroup = State::read(&folder)?.cgroup();
+        let traces = self.engine.traces(&known, &folder);
+        self.instance_of(pid, cgroup, (Some(known.id), traces)).await
     }
 
-    async fn instance_of(&self, pid: i32, cgroup: Cgroup) -> Result<Instance> {
+    async fn instance_of(
+        &self,
+        pid: i32,
+        cgroup: Cgroup,
+        (id, traces): (Option<String>, Option<Traces>),
+    ) -> Result<Instance> {
         *self.rested.lock().await = None;
         let (shim, pidfd) = (self.place.shim(&self.shim, Isolation::None).await?, PidFd::open(pid)?);
-        let witness = Arc::new(Told { engine: Arc::clone(&self.engine) });
+        let witness =
+            Arc::new(Told { engine: Arc::clone(&self.engine), id, note: self.engine.exit_note(pid) });
         let instance = Instance::new(shim, pidfd, pid, cgroup, Some(witness)).await?;
-        *self.live.lock().await = Some(instance.clone());
+        *self.live.lock().await = Some(Live { instance: instance.clone(), traces });
         Ok(instance)
+    }
+
+    /// Of an instance that was taken back without a word with the engine.
+    async fn note_traces(&self, of: &Instance, known: &Known, runc: &Path) {
+        let traces = self.engine.traces(known, runc);
+        let mut live = self.live.lock().await;
+        if let Some(live) = live.as_mut().filter(|live| live.instance.handle == of.handle) {
+            live.traces = traces;
+        }
     }
 
     async fn folders_now(&self) -> Result<Folders> {
@@ -324,27 +344,11 @@ impl<E: Engine> Container<E> {
     }
 }
 
-/// The engine as the witness of the container's end.
-#[derive(Debug)]
-struct Told<E> {
-    engine: Arc<E>,
-}
-
-impl<E: Engine> Witness for Told<E> {
-    fn end(&self) -> Effect<'_, Ended> {
-        Box::pin(async {
-            let begun = Clock::now();
-            while begun.elapsed() < Duration::from_secs(2) {
-                match self.engine.find().await {
-                    Ok(Some(known)) if known.pid.is_none() => return Ok(known.ended()),
-                    Ok(Some(_)) => tokio::time::sleep(LOOK_EVERY).await,
-                    // Removed, or the engine is away: it ended, and nobody can say how.
-                    Ok(None) | Err(_) => break,
-                }
-            }
-            Ok(Ended::default())
-        })
-    }
+/// The first process of a container that has just been started or restored, as runc and the engine agree on it.
+fn main_process(known: &Known) -> Option<i32> {
+    let pid = std::fs::read_to_string(known.pid_file.as_ref()?).ok()?.trim().parse().ok()?;
+    let state = State::read(&folder_of(pid, &known.id).ok()?).ok()?;
+    (state.main_pid() == pid).then_some(pid)
 }
 
 impl<E: Engine> Runtime for Container<E> {

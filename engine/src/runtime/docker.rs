@@ -16,7 +16,7 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::sync::OnceCell;
 
-use super::container::{Container, Engine, Known, Mounted};
+use super::container::{Container, Engine, ExitNote, Known, Mounted, Traces};
 use super::{Effect, Place, Recipe, RestoreFrom, Runtime};
 use crate::checkpoint::WhileFrozen;
 use crate::criu::{Options, Tcp, close_connections};
@@ -233,6 +233,16 @@ impl Engine for Docker {
 
     fn find(&self) -> Effect<'_, Option<Known>> {
         Box::pin(self.find_now())
+    }
+
+    /// Its daemon is asked in a few milliseconds.
+    fn exit_note(&self, _: i32) -> Option<ExitNote> {
+        None
+    }
+
+    /// What can be seen is there before the daemon knows of it, and until then it refuses.
+    fn traces(&self, _: &Known, _: &Path) -> Option<Traces> {
+        None
     }
 
     fn create<'a>(&'a self, recipe: &'a Recipe) -> Effect<'a, ()> {

@@ -3,6 +3,7 @@
 //! podman restores from the folder `checkpoint` in the container's own; a symbolic link to our image stands there while it does.
 //! What podman itself would have noted beside a checkpoint, the addresses, the contents of `/dev/shm` and the container's definition, is noted with ours.
 
+mod conmon;
 mod definition;
 mod inspected;
 
@@ -13,7 +14,7 @@ use inspected::Inspected;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::container::{Container, Engine, Known};
+use super::container::{Container, Engine, ExitNote, Known, Traces};
 use super::{Effect, Place, Recipe, RestoreFrom, Runtime};
 use crate::checkpoint::WhileFrozen;
 use crate::criu::{Options, Tcp, close_connections};
@@ -113,7 +114,8 @@ impl Podman {
         let switches =
             [(options.tcp != Tcp::Close, "--tcp-established"), (options.file_locks, "--file-locks")];
         arguments.extend(switches.iter().filter(|(on, _)| *on).map(|(_, name)| *name));
-        arguments.push(&self.spec.container);
+        // Not the name, which may be another container's by now.
+        arguments.push(&known.id);
         let restored = match placed {
             Ok(()) => self.done("restore", &arguments, from.limit).await,
             Err(error) => Err(error),
@@ -148,6 +150,15 @@ impl Engine for Podman {
 
     fn find(&self) -> Effect<'_, Option<Known>> {
         Box::pin(self.find_now())
+    }
+
+    fn exit_note(&self, pid: i32) -> Option<ExitNote> {
+        conmon::exit_note(pid)
+    }
+
+    /// Whoever clears up holds the container's lock to the end, so that a restore waits for what cannot be seen.
+    fn traces(&self, known: &Known, runc: &Path) -> Option<Traces> {
+        Traces::of(known, runc)
     }
 
     fn create<'a>(&'a self, recipe: &'a Recipe) -> Effect<'a, ()> {

@@ -58,6 +58,12 @@ impl Service {
         }
     }
 
+    pub(super) fn taken_over(&mut self, now: Instant) {
+        if self.state == State::Stopped {
+            self.gone(now, Cause::TakenOver);
+        }
+    }
+
     /// From now on it runs.
     pub(super) fn run_on(&mut self, now: Instant, run: Attempt, origin: Origin, health: Health) {
         let settle_by = match health.verdict() {
@@ -117,7 +123,8 @@ impl Service {
             | Cause::NeverHealthy
             | Cause::StartFailed(_)
             | Cause::Requested
-            | Cause::Resumed => None,
+            | Cause::Resumed
+            | Cause::TakenOver => None,
         };
         let done = exit.filter(|exit| self.is_success(*exit));
         match (self.settings.restart_policy, done) {

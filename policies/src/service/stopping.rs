@@ -234,6 +234,16 @@ impl Service {
         self.state = State::Failed(why);
     }
 
+    /// The right to run it was lost, whatever it is doing.
+    pub(super) fn fenced(&mut self, now: Instant, failure: Failure) {
+        match &self.state {
+            State::Idle(_) => {}
+            State::Failed(GaveUp::Fenced(_)) => {}
+            State::Stopping(stopping) if matches!(stopping.will_fail(), Some(GaveUp::Fenced(_))) => {}
+            _ => self.fence(now, failure),
+        }
+    }
+
     /// Another holds the right to act: kill, nothing else; also while the supervisor stops.
     pub(super) fn fence(&mut self, now: Instant, failure: Failure) {
         if let State::ShuttingDown(_) = self.state {

@@ -32,6 +32,8 @@ pub enum Cause {
     Requested,
     /// Somebody wanted a suspended service back.
     Resumed,
+    /// Another node has lost it.
+    TakenOver,
 }
 
 /// Why a service was given up.
@@ -277,6 +279,7 @@ impl fmt::Display for Cause {
             Self::FoundDead(None) => write!(f, "died while the supervisor was away"),
             Self::Requested => write!(f, "restore asked for"),
             Self::Resumed => write!(f, "resumed"),
+            Self::TakenOver => write!(f, "taken over from another node"),
         }
     }
 }

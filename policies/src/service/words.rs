@@ -192,6 +192,13 @@ pub enum Event {
         /// How it ended, if that can still be learnt.
         exit: Option<Exit>,
     },
+    /// This node has acquired the right to run it: it comes back from an image, and nothing of it may be running. Only at the beginning.
+    TakenOver,
+    /// This node has lost the right to run it. Terminal.
+    Fenced {
+        /// Why.
+        failure: Failure,
+    },
     /// After our own restart: its state is in this image, and it was not to run. Only at the beginning.
     FoundSuspended {
         /// Which.

@@ -6,6 +6,7 @@ mod checkpoints;
 mod faults;
 mod requests;
 mod rungs;
+mod seen;
 mod shutdown;
 mod stage;
 mod suspending;

@@ -38,6 +38,7 @@ fn image_status(record: &ImageRecord, here: Result<&Host, &str>, now: SystemTime
         verdict: facts.verdict.to_string(),
         hot: facts.hot,
         durable: facts.durable,
+        replicated: false,
         pinned: facts.pinned,
         damaged: record.damage.clone(),
         incompatible: facts.incompatible.clone().or_else(|| incompatible(record, here)),
@@ -171,15 +172,19 @@ pub(super) async fn find(api: &Api, id: &str) -> Result<(ServiceName, ImageId), 
 
 pub(super) async fn with_host(api: &Api, records: Vec<ImageRecord>) -> Result<Vec<ImageStatus>, Failure> {
     let criu = api.control.status().await.criu;
-    in_store(api, move |_| {
+    let mut images = in_store(api, move |_| {
         // The node's status says CRIU's version, or in words why there is none.
         let here = match criu.starts_with(|c: char| c.is_ascii_digit()) {
             true => Host::probe(&criu)?,
             false => return Ok(shown(&records, Err(&format!("there is no CRIU to restore it: {criu}")))),
         };
-        Ok(shown(&records, Ok(&here)))
+        Ok::<_, Failure>(shown(&records, Ok(&here)))
     })
-    .await?
+    .await??;
+    for image in &mut images {
+        image.replicated = api.control.replicas().has(&image.id);
+    }
+    Ok(images)
 }
 
 fn shown(records: &[ImageRecord], here: Result<&Host, &str>) -> Vec<ImageStatus> {

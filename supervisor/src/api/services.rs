@@ -44,9 +44,26 @@ pub(super) async fn act(
 ) -> Result<Response, Failure> {
     let body = parse(&body?)?;
     let limit = wait(body.wait_seconds)?;
+    if action == "fail-over" {
+        return hand_over(&api, &name).await;
+    }
     let action = to_action(&action, body.image)?;
     let answer = api.control.ask(&name, action, limit).await;
     let answer = answer.map_err(|unknown| Failure::absent(unknown.to_string()))?;
+    Ok((status_of(&answer), Json(answer)).into_response())
+}
+
+/// It goes on by itself: the events tell how, and the other node's when the service is there.
+async fn hand_over(api: &Api, name: &str) -> Result<Response, Failure> {
+    api.control.entry(name).await.map_err(|unknown| Failure::absent(unknown.to_string()))?;
+    let (outcome, text) = match api.control.hand_over(name) {
+        true => (
+            "accepted",
+            "the service is handed over if it runs here; `supervisor events --follow` tells how it goes on",
+        ),
+        false => ("denied", "no other node may run this service: it has no `failover`"),
+    };
+    let answer = crate::notices::answer(outcome, text);
     Ok((status_of(&answer), Json(answer)).into_response())
 }
 

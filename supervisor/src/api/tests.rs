@@ -60,7 +60,13 @@ impl Fixture {
         let (store, _) = Store::open(settings).expect("a store");
         let events = Events::open(&folder.path().join("events")).expect("a journal");
         let (node, published) = watch::channel(node_status());
-        let control = Control::new(published, store, events);
+        let control = Control::new(
+            published,
+            store.clone(),
+            events.clone(),
+            no_replicas(store, events),
+            crate::tenure::Tenures::default(),
+        );
         let images_changed = Arc::new(AtomicUsize::new(0));
         control.insert(service(), web(Arc::clone(&images_changed))).await;
         let stop = CancellationToken::new();
@@ -247,4 +253,14 @@ fn noise(length: usize) -> Vec<u8> {
         u8::try_from(state >> 56).expect("eight bits")
     };
     std::iter::repeat_with(next).take(length).collect()
+}
+
+/// A node that sends its images nowhere.
+fn no_replicas(store: Store, events: Events) -> crate::replicas::Replicas {
+    crate::replicas::Replicas::new(
+        Vec::new(),
+        store,
+        events,
+        (Arc::new(|_| policies::id::Epoch(0)), Arc::new(|_, _| ())),
+    )
 }

@@ -11,7 +11,7 @@ use engine::error::Report;
 use engine::failpoint::fail_point;
 use engine::images::{About, Hot, Manifest, RuntimeFacts, StageNeeds, Staging};
 use engine::runtime::{Dump, Dumped, Instance, Keep};
-use policies::id::{Attempt, Epoch, ImageId};
+use policies::id::{Attempt, ImageId};
 use policies::image::{ImageFacts, ImageVerdict};
 use policies::reclaim::Intent;
 use policies::service::Event;
@@ -154,7 +154,7 @@ impl Shared {
         About {
             taken_at,
             node: self.node.name.clone(),
-            epoch: Epoch(0),
+            epoch: self.node.tenures.epoch(&self.name),
             runtime: RuntimeFacts { kind: features.kind.to_owned(), program: features.program, versions },
             host: self.node.host.clone(),
             container_digest: None,
@@ -213,7 +213,8 @@ impl Drop for Freezing<'_> {
     }
 }
 
-fn now() -> WallTime {
+/// This moment, as images have it.
+pub(crate) fn now() -> WallTime {
     wall_time(SystemTime::now())
 }
 

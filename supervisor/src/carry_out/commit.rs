@@ -4,13 +4,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use engine::images::{Manifest, Store};
 use policies::id::ImageId;
-use policies::time::WallTime;
 
-use super::{Shared, blocking};
+use super::{Shared, blocking, now};
 use crate::events::plain;
 
 /// Commits whatever waits, whenever told that something may wait, until the service's task settles.
@@ -60,6 +59,7 @@ async fn commit(shared: &Arc<Shared>, id: ImageId, older: Vec<ImageId>) -> bool 
     match committed {
         Ok(manifest) => {
             shared.tell_durable(&id, &manifest, begun.elapsed());
+            shared.node.replicas.changed(&shared.name);
             tidy(shared, older).await;
         }
         Err(error) => {
@@ -116,11 +116,7 @@ fn needed(store: &Store) -> u64 {
     store.free_space().map_or(0, |free| store.settings().min_free.saturating_sub(free))
 }
 
-fn now() -> WallTime {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    WallTime::from_unix_nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
-}
-
-fn mebibytes(bytes: u64) -> f64 {
+/// For people.
+pub(crate) fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }

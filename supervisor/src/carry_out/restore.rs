@@ -29,6 +29,7 @@ impl Shared {
 
     async fn bring_back(&self, image: &ImageId, paused: bool) -> engine::Result<Instance> {
         let parts = self.parts();
+        self.node.tenures.may_act(&self.name)?;
         let (store, id) = (self.node.store.clone(), image.clone());
         self.intend(Intent::Restoring, Some(image.to_string()), None, paused).await?;
         fail_point("restore.intended");
@@ -43,6 +44,7 @@ impl Shared {
         };
         let instance = parts.runtime.restore(from).await?;
         fail_point("restore.restored");
+        self.node.tenures.guard(&self.name, &instance).await?;
         self.runs(&instance, Some(image.to_string()), paused).await?;
         Ok(instance)
     }

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use config::{Config, Output, ProbeKind, Recipe, Runtime, Service, Severity};
+use config::{Config, HttpTarget, Output, ProbeKind, Recipe, Runtime, Service, Severity};
 use policies::health::Role;
 use policies::id::ServiceName;
 use serde::Serialize;
 
 use super::failure::Failure;
 use super::screen::Screen;
-use super::words;
+use super::{cert, words};
 use crate::assemble;
 
 /// Reads and checks a file.
@@ -42,7 +42,7 @@ fn usable(screen: &Screen, origin: &str, config: &Config) -> Result<(), Failure>
         let report = Report::new(keys.is_ok(), config.warnings());
         screen.json(&Report { keys: keys.as_ref().err().cloned(), ..report })?;
     } else if keys.is_ok() {
-        screen.print(&shown(origin, config))?;
+        screen.print(&(shown(origin, config) + &certificates(config)))?;
     }
     keys.map(drop).map_err(|why| Failure::Invalid(format!("{origin} cannot be used: {why}")))
 }
@@ -102,10 +102,34 @@ fn shown(origin: &str, config: &Config) -> String {
         if config.store.encryption.is_some() { ", encrypted" } else { "" },
         config.api.socket.display()
     ));
+    text.push_str(&replicas(config));
     for (name, service) in &config.services {
         text.push_str(&format!("\n{}", described(name, service)));
     }
     text
+}
+
+/// What is doubtful about the certificates; the files may be made later, so it is no mistake.
+fn certificates(config: &Config) -> String {
+    cert::doubts(config).iter().map(|doubt| format!("\nnote: {doubt}\n")).collect()
+}
+
+/// One line for each place that images are sent to.
+fn replicas(config: &Config) -> String {
+    let line = |replica: &config::Replica| {
+        let whose = replica.services.as_ref().map_or_else(
+            || "of all services".to_owned(),
+            |services| {
+                format!("of {}", services.iter().map(ServiceName::as_str).collect::<Vec<_>>().join(", "))
+            },
+        );
+        let rate =
+            replica.rate_limit.map(|rate| format!(", at most {}/s", words::size(rate))).unwrap_or_default();
+        let kept = words::count(replica.retention.max_checkpoints, "image");
+        format!("images {whose} go to {}, {kept} kept there{rate}\n", replica.place)
+    };
+    let listen = config.api.listen.as_ref().map(|listen| format!("peers bring images to {listen}\n"));
+    config.store.replicas.iter().map(line).chain(listen).collect()
 }
 
 fn described(name: &ServiceName, service: &Service) -> String {
@@ -180,9 +204,15 @@ fn checkpoints(service: &Service) -> String {
 fn probe(probe: &config::Probe) -> String {
     let settings = &probe.settings;
     let kind = match &probe.kind {
-        ProbeKind::Http(http) => format!("http://{}{}", http.address, http.path),
+        ProbeKind::Http(http) => match &http.target {
+            HttpTarget::Tcp(address) => format!("http://{address}{}", http.path),
+            HttpTarget::Unix(socket) => format!("http over {}, {}", socket.display(), http.path),
+        },
         ProbeKind::Tcp(address) => format!("tcp {address}"),
         ProbeKind::Exec(command) => format!("exec {}", command.join(" ")),
+        ProbeKind::Grpc(grpc) if grpc.service.is_empty() => format!("grpc {}", grpc.address),
+        ProbeKind::Grpc(grpc) => format!("grpc {}, {}", grpc.address, grpc.service),
+        ProbeKind::Heartbeat(file) => format!("heartbeat {}", file.display()),
     };
     let outcome = match settings.role {
         Role::Liveness => "recovered",

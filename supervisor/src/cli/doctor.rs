@@ -9,7 +9,7 @@ use engine::images::Keyring;
 use super::client::Client;
 use super::failure::Failure;
 use super::screen::{Mood, Screen};
-use super::{Target, act, check, words};
+use super::{Target, act, cert, check, words};
 use crate::assemble;
 
 /// How long a trial may take.
@@ -20,7 +20,8 @@ const STORE: &str = "/var/lib/supervisor/images";
 
 /// Looks and tells.
 pub(crate) async fn doctor(screen: &Screen, config: Option<&Path>) -> Result<(), Failure> {
-    let facts = host::examine(&places(config)?).await;
+    let mut facts = host::examine(&places(config)?).await;
+    facts.extend(certificates(config)?);
     if screen.is_json() {
         screen.json(&facts)?;
     } else {
@@ -51,6 +52,18 @@ fn places(config: Option<&Path>) -> Result<Places, Failure> {
         None => (PathBuf::from(RUN_DIR), PathBuf::from(STORE), Ok(Keyring::none())),
     };
     Ok(Places { criu, run_dir, store, keys: keys.map_err(|e| e.report().clone()) })
+}
+
+/// Certificates that end soon, have ended or cannot be read.
+fn certificates(config: Option<&Path>) -> Result<Vec<Fact>, Failure> {
+    let Some(config) = config else { return Ok(Vec::new()) };
+    let fact = |text: String| Fact {
+        topic: "certificates",
+        standing: Standing::Lack,
+        text,
+        remedy: Some("make a new one: supervisor cert issue DIR --node NAME".to_owned()),
+    };
+    Ok(cert::doubts(&check::read(config)?).into_iter().map(fact).collect())
 }
 
 fn shown(screen: &Screen, facts: &[Fact]) -> String {

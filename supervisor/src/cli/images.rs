@@ -150,12 +150,9 @@ fn shown(screen: &Screen, images: &[ImageStatus]) -> String {
 }
 
 fn row(image: &ImageStatus) -> Vec<String> {
-    let place = match (image.hot, image.durable) {
-        (true, true) => "hot, disk",
-        (true, false) => "hot",
-        (false, true) => "disk",
-        (false, false) => "-",
-    };
+    let places = [(image.hot, "hot"), (image.durable, "disk"), (image.replicated, "replica")];
+    let places: Vec<_> = places.into_iter().filter(|(is, _)| *is).map(|(_, word)| word).collect();
+    let place = (!places.is_empty()).then(|| places.join(", "));
     let pinned = image.pinned.then(|| "pinned".to_owned());
     let damaged = image.damaged.as_ref().map(|why| format!("damaged: {why}"));
     let foreign = image.incompatible.as_ref().map(|why| format!("does not suit this host: {why}"));
@@ -166,7 +163,7 @@ fn row(image: &ImageStatus) -> Vec<String> {
         image.service.clone(),
         words::span(image.age_seconds),
         image.verdict.clone(),
-        place.to_owned(),
+        words::or_dash(place),
         words::size(image.size_bytes),
         words::or_dash(image.durable.then(|| words::size(image.stored_bytes))),
         words::or_dash(image.pause_ms.map(words::milliseconds)),
@@ -199,6 +196,7 @@ mod tests {
             verdict: "good".to_owned(),
             hot: !durable,
             durable,
+            replicated: false,
             pinned: durable,
             damaged: damaged.map(str::to_owned),
             incompatible: None,

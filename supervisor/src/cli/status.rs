@@ -9,7 +9,7 @@ use super::events::Lines;
 use super::failure::Failure;
 use super::screen::{Mood, Screen};
 use super::words;
-use crate::status::{NodeStatus, ServiceStatus};
+use crate::status::{NodeStatus, ReplicaStatus, ServiceStatus};
 
 /// How often ages are brought up to date.
 const REDRAW_EVERY: Duration = Duration::from_secs(1);
@@ -175,10 +175,29 @@ fn notes(screen: &Screen, service: &ServiceStatus) -> Vec<String> {
         let took = words::milliseconds(last.took_ms);
         note(Mood::Plain, "last recovery", &format!("{} after {}{image}, {took}", last.rung, last.cause));
     }
+    for replica in &service.replicas {
+        let (mood, text) = replica_note(replica);
+        note(mood, &format!("replica {}", replica.url), &text);
+    }
     for probe in service.probes.iter().filter(|probe| probe.verdict == "unhealthy") {
         note(Mood::Bad, "probe fails", &probe.name);
     }
     notes
+}
+
+/// The recovery point there, and what is in its way.
+fn replica_note(replica: &ReplicaStatus) -> (Mood, String) {
+    let newest = replica.age_seconds.map(|age| format!("newest image {} ago", words::span(age)));
+    let newest = newest.unwrap_or_else(|| "no image yet".to_owned());
+    let behind = match replica.behind {
+        0 => String::new(),
+        behind => format!(", {} behind", words::count(behind, "image")),
+    };
+    let sending = replica.sending.as_ref().map(|id| format!(", sending {id}")).unwrap_or_default();
+    match &replica.last_error {
+        Some(error) => (Mood::Bad, format!("{newest}{behind}: {error}")),
+        None => (Mood::Plain, format!("{newest}{behind}{sending}")),
+    }
 }
 
 #[cfg(test)]

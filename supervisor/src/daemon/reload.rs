@@ -184,12 +184,14 @@ impl Daemon {
 
     /// Ends a service that is not configured any more; its images stay.
     async fn dismiss(&mut self, name: &ServiceName) {
+        self.forget_lease(name);
         if let Ok(entry) = self.control.entry(name.as_str()).await {
             let _ = entry.inbox.send(Message::Dismiss).await;
         }
         self.control.remove(name).await;
         let task = self.tasks.iter().position(|(n, _)| n == name).map(|at| self.tasks.swap_remove(at));
         self.leaving.insert(name.clone());
+        self.node.replicas.leave(name);
         let (node, gone, leaves) = (self.node.clone(), self.gone.clone(), name.clone());
         let tail = tokio::spawn(async move {
             if let Some((_, task)) = task {
@@ -211,6 +213,9 @@ impl Daemon {
     /// A service that was taken out has ended. It may have been put back meanwhile.
     pub(super) async fn has_gone(&mut self, name: &ServiceName) {
         self.leaving.remove(name);
+        if !self.config.services.contains_key(name) {
+            self.holding.release(name);
+        }
         if self.config.services.contains_key(name) {
             self.start_service(name).await;
         }

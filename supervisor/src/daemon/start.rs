@@ -1,32 +1,38 @@
 //! Putting the daemon together, and one service's task.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use config::Config;
+use engine::address::{Address, Addresses};
 use engine::compat::Host;
 use engine::criu::Criu;
+use engine::error::Report;
 use engine::freeze::Hierarchies;
 use engine::images::{Store, Swept};
 use engine::journal::Journal;
 use engine::lock::Lock;
 use engine::process::command::Command;
-use policies::id::ServiceName;
+use engine::replica::Epochs;
+use engine::replica::peer::Holding;
+use policies::id::{NodeName, ServiceName};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Daemon, RunOptions};
-use crate::assemble::{Ground, Parts, store};
+use crate::assemble::{Ground, Parts, hot_folder, store};
 use crate::carry_out::{Actor, Node};
 use crate::control::{Control, Entry};
 use crate::events::{Events, plain};
-use crate::reclaim::reclaim;
+use crate::reclaim::{anew, reclaim};
+use crate::replicas::{Reception, Replicas};
 use crate::service::{self, Beginning, Message};
 use crate::status::NodeStatus;
+use crate::tenure::{self, Arrival, Change, Cluster, Tenures};
 
 /// Commits at the same time: each takes a core and the disk.
 const COMMITS: usize = 1;
@@ -40,7 +46,11 @@ pub(super) fn read_config(path: &Path) -> anyhow::Result<Config> {
 }
 
 /// Everything but the services.
-pub(super) async fn start(options: RunOptions, gone: mpsc::Sender<ServiceName>) -> anyhow::Result<Daemon> {
+pub(super) async fn start(
+    options: RunOptions,
+    gone: mpsc::Sender<ServiceName>,
+    changes: mpsc::Sender<Change>,
+) -> anyhow::Result<Daemon> {
     let config = read_config(&options.config)?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");
@@ -51,6 +61,7 @@ pub(super) async fn start(options: RunOptions, gone: mpsc::Sender<ServiceName>) 
     let events = Events::open(&config.node.state_dir.join("events.log"))?;
     tell_swept(&events, &swept);
     tell_encryption(&events, &store)?;
+    let tenures = Tenures::default();
     let node = Node {
         name: ground.node.clone(),
         store: store.clone(),
@@ -59,24 +70,104 @@ pub(super) async fn start(options: RunOptions, gone: mpsc::Sender<ServiceName>) 
         host: Host::probe(ground.criu.version())?,
         commits: Arc::new(Semaphore::new(COMMITS)),
         aside: config.node.state_dir.join("aside"),
+        replicas: replicas(&config, &ground, &store, &events, &tenures)?,
+        tenures: tenures.clone(),
     };
     engine::durable::create_dir_all(&node.aside)?;
     engine::durable::create_dir_all(&config.node.state_dir.join("logs"))?;
     let (status, published) = watch::channel(node_status(&options, &ground));
+    let known = (Epochs::open(config.node.state_dir.join("epochs"))?, Holding::default());
+    // What is configured here is written by this node alone, but for services that may run elsewhere.
+    let alone = config.services.iter().filter(|(_, service)| service.failover.is_none());
+    alone.for_each(|(name, _)| known.1.hold(name.clone()));
+    let epochs = known.0.clone();
+    let holding = known.1.clone();
+    let reception = Reception::bind(&config.api, store.clone(), known).await?;
+    let replicas = node.replicas.clone();
+    let control = Control::new(published, store, events.clone(), replicas, tenures.clone());
+    let stop = CancellationToken::new();
+    let addresses = Arc::new(Addresses::recorded_in(ground.run_dir.join("addresses")));
+    sweep_addresses(&config, &addresses, &events).await;
+    let leases = cluster(&config, &ground).await?.map(|cluster| tenure::Ground {
+        cluster,
+        tenures,
+        holding: holding.clone(),
+        epochs,
+        addresses: Arc::clone(&addresses),
+        control: control.clone(),
+        events,
+        daemon: changes,
+        stop: stop.child_token(),
+    });
     Ok(Daemon {
+        leases,
+        watched: BTreeMap::new(),
         options,
         config,
         ground,
         node,
-        control: Control::new(published, store, events),
+        control,
+        holding,
+        reception,
         status,
         tasks: Vec::new(),
         leaving: BTreeSet::new(),
         gone,
         said: String::new(),
-        stop: CancellationToken::new(),
+        stop,
         _locks: locks,
     })
+}
+
+/// Addresses of services that are not configured any more. Those of others are taken again, or released when it is seen that they are not ours.
+async fn sweep_addresses(config: &Config, addresses: &Addresses, events: &Events) {
+    let kept = config.services.values().filter_map(|service| service.failover.as_ref()?.address);
+    let kept: Vec<_> = kept.filter_map(|kept| Address::new(kept.address, kept.prefix_length).ok()).collect();
+    match addresses.sweep(&kept).await {
+        Ok(removed) => removed.iter().for_each(|address| {
+            events.record(plain(
+                None,
+                "swept",
+                format!("address {address} was left by an earlier supervisor"),
+            ));
+        }),
+        Err(error) => tracing::warn!(%error, "addresses of an earlier supervisor may still be here"),
+    }
+}
+
+/// Where leases are kept, if any service may run elsewhere.
+async fn cluster(config: &Config, ground: &Ground) -> engine::Result<Option<Cluster>> {
+    if config.services.values().all(|service| service.failover.is_none()) {
+        return Ok(None);
+    }
+    let node = NodeName::try_from(ground.node.as_str()).map_err(|e| {
+        let report = Report::new(format!("hold leases as node {}: {e}", ground.node));
+        engine::Error::Invalid(report.remedy("set node.name"))
+    })?;
+    let folder = config.node.state_dir.join("leases");
+    engine::durable::create_dir_all(&folder)?;
+    let cluster = crate::assemble::cluster(&config.cluster, node, folder)?;
+    match cluster.keeper.check().await {
+        Err(engine::Error::Unavailable(report)) => {
+            tracing::warn!(error = %report, "the store of leases cannot be asked now; it is tried again");
+        }
+        checked => checked?,
+    }
+    Ok(Some(cluster))
+}
+
+fn replicas(
+    config: &Config,
+    ground: &Ground,
+    store: &Store,
+    events: &Events,
+    tenures: &Tenures,
+) -> engine::Result<Replicas> {
+    let targets = crate::assemble::replicas(&config.store, &config.api, &ground.node)?;
+    let (epochs, marks) = (tenures.clone(), tenures.clone());
+    let epoch = Arc::new(move |service: &ServiceName| epochs.epoch(service));
+    let acknowledged = Arc::new(move |service: &ServiceName, image| marks.replicated(service, image));
+    Ok(Replicas::new(targets, store.clone(), events.clone(), (epoch, acknowledged)))
 }
 
 /// Makes our folders. Nobody else may use them: not the state, not the sockets, not the images.
@@ -101,8 +192,16 @@ pub(super) async fn service(
     control: &Control,
     name: &ServiceName,
     parts: Arc<Parts>,
+    arrival: Arrival,
 ) -> engine::Result<(Entry, JoinHandle<()>)> {
-    let reclaimed = reclaim(node, name, &parts).await?;
+    let reclaimed = match arrival {
+        Arrival::AsFound => reclaim(node, name, &parts).await?,
+        Arrival::FromImage => anew(node, name, &parts, Beginning::TakenOver).await?,
+        Arrival::Cold => anew(node, name, &parts, Beginning::Start).await?,
+    };
+    if let Some(instance) = &reclaimed.instance {
+        node.tenures.guard(name, instance).await?;
+    }
     let waits = matches!(reclaimed.beginning, Beginning::Start) && !parts.depends_on.is_empty();
     let actor = Actor::new(name.clone(), node.clone(), Arc::clone(&parts), reclaimed.instance);
     let events = node.events.clone();
@@ -171,23 +270,6 @@ async fn runc() -> Option<(PathBuf, String)> {
     let path = std::env::var_os("PATH")?;
     let program = std::env::split_paths(&path).map(|p| p.join("runc")).find(|p| p.is_file())?;
     Some((program, version))
-}
-
-/// Where hot images lie: in memory, if there is a tmpfs for it; a state folder has its own.
-fn hot_folder(config: &Config) -> Option<PathBuf> {
-    if config.store.hot == config::Hot::Disk {
-        return None;
-    }
-    let shm = Path::new("/dev/shm");
-    let is_memory =
-        nix::sys::statfs::statfs(shm).is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC);
-    if !is_memory {
-        tracing::warn!("/dev/shm is no tmpfs: hot images are kept on disk, and restores will be slower");
-        return None;
-    }
-    let state = config.node.state_dir.display().to_string();
-    let mark: String = state.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-    Some(shm.join(format!("supervisor{mark}")))
 }
 
 fn tell_swept(events: &Events, swept: &Swept) {

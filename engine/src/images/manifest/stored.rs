@@ -157,6 +157,13 @@ impl Stored {
     }
 }
 
+impl std::fmt::Debug for Opened {
+    /// Without the key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opened").field("manifest", &self.manifest).finish_non_exhaustive()
+    }
+}
+
 impl Opened {
     /// Reads the manifest of the image in `folder`, with its key if it has one.
     ///

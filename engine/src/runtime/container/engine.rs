@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::super::{Effect, Ended, RestoreFrom};
-use super::Volume;
+use super::{ExitNote, Traces, Volume};
 use crate::checkpoint::WhileFrozen;
 use crate::criu::Options;
 use crate::error::Result;
@@ -47,6 +47,12 @@ pub(in crate::runtime) trait Engine: Send + Sync + std::fmt::Debug + 'static {
 
     /// What the engine knows of the container; `None` if there is none.
     fn find(&self) -> Effect<'_, Option<Known>>;
+
+    /// Where it will be noted how the container that runs as this process ends, if that can be read without asking the engine.
+    fn exit_note(&self, pid: i32) -> Option<ExitNote>;
+
+    /// By what it is seen, without asking the engine, that the container came to rest; `runc` is the folder of runc's record of it.
+    fn traces(&self, known: &Known, runc: &Path) -> Option<Traces>;
 
     /// Creates the container.
     fn create<'a>(&'a self, recipe: &'a Recipe) -> Effect<'a, ()>;
@@ -93,6 +99,8 @@ pub(in crate::runtime) struct Known {
     pub(in crate::runtime) tty: bool,
     /// The engine's own folder of the container.
     pub(in crate::runtime) folder: PathBuf,
+    /// Where the engine has the first process's pid written at each start and restore.
+    pub(in crate::runtime) pid_file: Option<PathBuf>,
     /// Addresses that a restore is to bring back, in the engine's notation.
     pub(in crate::runtime) network: serde_json::Value,
     /// What the engine would have to be told to create it again, in the notation of its own checkpoint archives; null where it has none.
@@ -119,13 +127,17 @@ impl Known {
 
     /// How it ended, once it has.
     pub(in crate::runtime) fn ended(&self) -> Ended {
-        // Engines tell a signal as 128 and its number.
-        let status = match self.exit_code {
-            code @ 129..=192 => code - 128,
-            code => (code & 0xff) << 8,
-        };
-        Ended { status: Some(status), out_of_memory: self.out_of_memory, fenced: false }
+        ended(self.exit_code, self.out_of_memory)
     }
+}
+
+/// An end as engines tell it: a signal as 128 and its number.
+pub(super) fn ended(exit_code: i32, out_of_memory: bool) -> Ended {
+    let status = match exit_code {
+        code @ 129..=192 => code - 128,
+        code => (code & 0xff) << 8,
+    };
+    Ended { status: Some(status), out_of_memory, fenced: false }
 }
 
 #[cfg(test)]
@@ -134,7 +146,8 @@ mod tests {
 
     #[test]
     fn an_exit_code_above_128_is_a_signal() {
-        let status = |exit_code| Known { exit_code, ..Known::default() }.ended().status.expect("known");
+        let told = |exit_code| Known { exit_code, ..Known::default() };
+        let status = |exit_code| told(exit_code).ended().status.expect("known");
         assert!(libc::WIFSIGNALED(status(137)) && libc::WTERMSIG(status(137)) == libc::SIGKILL);
         assert!(libc::WIFEXITED(status(3)) && libc::WEXITSTATUS(status(3)) == 3);
         assert!(libc::WIFEXITED(status(0)) && libc::WIFEXITED(status(255)));

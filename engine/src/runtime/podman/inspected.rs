@@ -18,6 +18,7 @@ pub(super) struct Inspected {
     mounts: Vec<Mount>,
     graph_driver: Option<GraphDriver>,
     static_dir: PathBuf,
+    pid_file: Option<PathBuf>,
     host_config: HostConfig,
     config: Config,
     network_settings: Option<NetworkSettings>,
@@ -110,6 +111,7 @@ impl From<Inspected> for Known {
             restart_policy: found.host_config.restart_policy.map(|policy| policy.name).unwrap_or_default(),
             tty: found.config.tty,
             folder: found.static_dir,
+            pid_file: found.pid_file.filter(|path| !path.as_os_str().is_empty()),
             network: addresses(&networks),
             definition: Value::Null,
         }
@@ -143,7 +145,7 @@ mod tests {
                 { "Type": "bind", "Source": "/srv/here", "Destination": "/there" },
             ],
             "GraphDriver": { "Name": "overlay", "Data": { "UpperDir": "/o/diff", "LowerDir": "/o/lower" } },
-            "StaticDir": "/s/userdata",
+            "StaticDir": "/s/userdata", "PidFile": "/r/userdata/pidfile",
             "HostConfig": { "RestartPolicy": { "Name": "always", "MaximumRetryCount": 0 } },
             "Config": { "Tty": false },
             "NetworkSettings": { "Networks": { "podman": {
@@ -163,6 +165,7 @@ mod tests {
         let rested = Known::from(inspected("exited", 0));
         assert_eq!((rested.pid, rested.at_rest), (None, true));
         assert_eq!(rested.changes, Some("/o/diff".into()));
+        assert_eq!(rested.pid_file, Some("/r/userdata/pidfile".into()));
         let volumes: Vec<_> = rested.mounts.iter().map(|mount| mount.volume.as_deref()).collect();
         assert_eq!(volumes, [Some("cache"), None]);
         assert_eq!((rested.restart_policy.as_str(), rested.exit_code), ("always", 137));

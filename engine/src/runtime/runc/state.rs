@@ -16,6 +16,7 @@ pub(in crate::runtime) struct State {
     config: Config,
     cgroup_paths: BTreeMap<String, PathBuf>,
     external_descriptors: Vec<String>,
+    init_process_pid: i32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -60,6 +61,11 @@ impl State {
             |e: &dyn std::fmt::Display| Report::new(format!("read runc's state {}: {e}", path.display()));
         let bytes = std::fs::read(&path).map_err(|e| Error::Unavailable(unreadable(&e)))?;
         serde_json::from_slice(&bytes).map_err(|e| Error::Refused(unreadable(&e)))
+    }
+
+    /// The container's first process.
+    pub(in crate::runtime) fn main_pid(&self) -> i32 {
+        self.init_process_pid
     }
 
     /// The container's cgroup.
@@ -180,7 +186,8 @@ pub(in crate::runtime) fn folder_of(pid: i32, id: &str) -> Result<PathBuf> {
     }
 }
 
-fn parent(pid: i32) -> Option<i32> {
+/// The process that has this one as its child.
+pub(in crate::runtime) fn parent(pid: i32) -> Option<i32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }

@@ -1,0 +1,82 @@
+//! Health checks, as plain data.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+/// `[service.NAME.probe.PROBE]`: one health check.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probe {
+    /// Its name, for people.
+    pub name: String,
+    /// What it does.
+    pub kind: ProbeKind,
+    /// How often, and what its results mean.
+    pub settings: policies::health::Settings,
+}
+
+/// What a probe does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeKind {
+    /// Asks by HTTP/1.1.
+    Http(HttpProbe),
+    /// Opens a connection.
+    Tcp(Address),
+    /// Runs a command that must exit with 0: program and arguments, never empty.
+    Exec(Vec<String>),
+    /// Asks gRPC's health service.
+    Grpc(GrpcProbe),
+    /// Waits for this file to be touched.
+    Heartbeat(PathBuf),
+}
+
+/// `http = { ... }`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpProbe {
+    /// Where to connect.
+    pub target: HttpTarget,
+    /// What to ask for, with its query; begins with `/`.
+    pub path: String,
+    /// The `Host` header.
+    pub host: String,
+    /// Further headers.
+    pub headers: BTreeMap<String, String>,
+    /// The status codes that count as passed.
+    pub status: Vec<RangeInclusive<u16>>,
+    /// A text that the body must contain.
+    pub body: Option<String>,
+}
+
+/// Where an http probe connects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HttpTarget {
+    /// Over TCP.
+    Tcp(Address),
+    /// To a unix socket.
+    Unix(PathBuf),
+}
+
+/// `grpc = { ... }`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrpcProbe {
+    /// Where to connect.
+    pub address: Address,
+    /// What to ask about; empty: the whole server.
+    pub service: String,
+}
+
+/// A host (name or IP address, without brackets) and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Name or IP address.
+    pub host: String,
+    /// Never 0.
+    pub port: u16,
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
+}

@@ -1,0 +1,46 @@
+//! How a container ended: as its engine noted it, or else as it says.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant as Clock};
+
+use super::super::{Effect, Ended, Witness};
+use super::{Engine, ExitNote, Known, LOOK_EVERY};
+
+/// The engine as the witness of the container's end.
+#[derive(Debug)]
+pub(super) struct Told<E> {
+    pub(super) engine: Arc<E>,
+    /// Which container it was, as far as is known: its name may be another one's by now.
+    pub(super) id: Option<String>,
+    /// `None`: only the engine can say it.
+    pub(super) note: Option<ExitNote>,
+}
+
+impl<E: Engine> Witness for Told<E> {
+    fn end(&self) -> Effect<'_, Ended> {
+        Box::pin(async {
+            if let Some(note) = &self.note
+                && let Some(ended) = note.read().await
+            {
+                return Ok(ended);
+            }
+            let begun = Clock::now();
+            while begun.elapsed() < Duration::from_secs(2) {
+                match self.engine.find().await {
+                    Ok(Some(known)) if self.is_another(&known) => break,
+                    Ok(Some(known)) if known.pid.is_none() => return Ok(known.ended()),
+                    Ok(Some(_)) => tokio::time::sleep(LOOK_EVERY).await,
+                    // Removed, replaced, or the engine is away: it ended, and nobody can say how.
+                    Ok(None) | Err(_) => break,
+                }
+            }
+            Ok(Ended::default())
+        })
+    }
+}
+
+impl<E> Told<E> {
+    fn is_another(&self, known: &Known) -> bool {
+        self.id.as_ref().is_some_and(|id| *id != known.id)
+    }
+}

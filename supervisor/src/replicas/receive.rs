@@ -1,0 +1,62 @@
+//! What peers bring: let in where `api.listen` says, told to whoever runs here.
+
+use engine::error::{Error, Report};
+use engine::images::Store;
+use engine::replica::Epochs;
+use engine::replica::peer::{Arrived, Holding, Receiver};
+use tokio::net::{TcpListener, lookup_host};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::control::Control;
+use crate::events::plain;
+
+/// Images that have come and are not told yet.
+const ARRIVED_WAITING: usize = 64;
+
+/// The bound address, and what answers on it.
+#[derive(Debug)]
+pub(crate) struct Reception {
+    receiver: Receiver,
+    listener: TcpListener,
+    arrived: mpsc::Receiver<Arrived>,
+}
+
+impl Reception {
+    /// Binds; `None` if no peer is to be let in.
+    pub(crate) async fn bind(
+        api: &config::Api,
+        store: Store,
+        known: (Epochs, Holding),
+    ) -> engine::Result<Option<Self>> {
+        let (Some(listen), Some(tls)) = (&api.listen, &api.tls) else { return Ok(None) };
+        let (sender, arrived) = mpsc::channel(ARRIVED_WAITING);
+        let receiver = Receiver::new(store, known, crate::assemble::tls(tls), sender)?;
+        let host = listen.host.as_str();
+        let unknown = |why: &str| {
+            Error::Invalid(Report::new(format!("find the address {listen} of api.listen: {why}")))
+        };
+        let mut addresses = lookup_host((host, listen.port)).await.map_err(|e| unknown(&e.to_string()))?;
+        let address = addresses.next().ok_or_else(|| unknown("there is none"))?;
+        Ok(Some(Self { receiver, listener: Receiver::bind(address).await?, arrived }))
+    }
+
+    /// Lets peers in until `stop`.
+    pub(crate) async fn serve(self, control: Control, stop: CancellationToken) {
+        let Self { receiver, listener, mut arrived } = self;
+        let telling = async {
+            while let Some(Arrived { service, id, epoch }) = arrived.recv().await {
+                let text = format!("image {id} has come from a peer, whole, under epoch {}", epoch.0);
+                let mut record = plain(Some(service.as_str()), "image-received", text);
+                record.image = Some(id.to_string());
+                control.events().record(record);
+                control.images_changed(&service).await;
+            }
+        };
+        tokio::select! {
+            () = receiver.serve(listener) => {}
+            () = telling => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Who runs a service when there is more than one host: each service's lease, held or watched, beside its task.
+//!
+//! ```text
+//! watching ── the lease is gone, and it is our turn ──> acquired ──> former fenced? ── newest image here ── address ──> begin
+//!    ^                                                    renewed; each renewal arms the fence of what runs          │
+//!    └── end: fenced, killed, address released <── lost, or handed over <────────────────────────────────────────────┘
+//! ```
+//!
+//! What is decided is decided by `policies::lease`; this carries it out. [`Tenures`] is what the rest of the daemon sees: the epoch that writes
+//! bear, the oldest image that may be restored, and the fence that stands around each instance. A service without `failover` has none of
+//! it and runs as on a host that stands alone.
+
+mod find;
+mod status;
+mod task;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use engine::error::{Error, Report};
+use engine::fence::{Fence, Standing};
+use engine::lease::Keeper;
+use engine::runtime::Instance;
+use policies::id::{Epoch, NodeName, ServiceName};
+use policies::lease::{Moment, Replicated, Settings};
+use tokio::sync::{Notify, oneshot};
+
+pub(crate) use status::LeaseStatus;
+pub(crate) use task::{Ground, spawn};
+
+/// Where leases are kept, and by what times.
+#[derive(Debug, Clone)]
+pub(crate) struct Cluster {
+    /// The store.
+    pub(crate) keeper: Arc<dyn Keeper>,
+    /// The times.
+    pub(crate) settings: Settings,
+    /// Who we are.
+    pub(crate) node: NodeName,
+    /// Where held leases are noted.
+    pub(crate) folder: PathBuf,
+}
+
+/// What the daemon is told.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// The service is ours.
+    Begin {
+        /// Which.
+        service: ServiceName,
+        /// How it begins.
+        arrival: Arrival,
+    },
+    /// It is not any more. Answered when nothing of it runs here.
+    End {
+        /// Which.
+        service: ServiceName,
+        /// Why.
+        why: String,
+        /// The answer.
+        done: oneshot::Sender<()>,
+    },
+}
+
+/// How a service begins on this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// As it is found here.
+    AsFound,
+    /// Taken over: nothing that may be left of it here counts; from its newest image.
+    FromImage,
+    /// The same where there never was an image.
+    Cold,
+}
+
+/// What is known of the leases of all services. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tenures {
+    inner: Arc<Mutex<BTreeMap<ServiceName, Tenure>>>,
+}
+
+#[derive(Debug, Default)]
+struct Tenure {
+    /// Set while the lease is held.
+    held: Option<Hold>,
+    /// What has been acknowledged as replicated, by whoever.
+    floor: Option<Replicated>,
+    fence: Option<Arc<Fence>>,
+    status: LeaseStatus,
+    /// Somebody wants it elsewhere.
+    hand_over: Arc<Notify>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Hold {
+    epoch: Epoch,
+    limit: Moment,
+}
+
+impl Tenures {
+    /// The epoch under which this service's images are written: 0 without leases.
+    pub(crate) fn epoch(&self, service: &ServiceName) -> Epoch {
+        self.read(service, |tenure| tenure.held.map_or(Epoch(0), |hold| hold.epoch)).unwrap_or(Epoch(0))
+    }
+
+    /// No image older than this may be restored.
+    pub(crate) fn floor(&self, service: &ServiceName) -> Option<Replicated> {
+        self.read(service, |tenure| tenure.floor.clone()).flatten()
+    }
+
+    /// An image was acknowledged by a replica; the next renewal says so.
+    pub(crate) fn replicated(&self, service: &ServiceName, image: Replicated) {
+        self.change(service, |tenure| {
+            if tenure.floor.as_ref().is_none_or(|floor| *floor < image) {
+                tenure.floor = Some(image);
+            }
+        });
+    }
+
+    /// Whether the service may be started here.
+    ///
+    /// # Errors
+    /// `Fenced` if the lease is not ours.
+    pub(crate) fn may_act(&self, service: &ServiceName) -> engine::Result<()> {
+        let now = engine::clock::now()?;
+        let may = self.read(service, |tenure| tenure.held.is_some_and(|hold| !now.has_passed(hold.limit)));
+        if may.unwrap_or(true) {
+            return Ok(());
+        }
+        Err(Error::Fenced(Report::new(format!("run {service}: its lease is not held by this node"))))
+    }
+
+    /// Puts a fence around what has begun to run.
+    ///
+    /// # Errors
+    /// `Fenced` if the lease was lost meanwhile: it is being stopped.
+    pub(crate) async fn guard(&self, service: &ServiceName, instance: &Instance) -> engine::Result<()> {
+        let Some(limit) = self.read(service, |tenure| tenure.held.map(|hold| hold.limit)) else {
+            return Ok(());
+        };
+        let fence = Arc::new(instance.fence().await?);
+        let armed = match limit {
+            Some(limit) => fence.arm(limit).await,
+            None => self.may_act(service),
+        };
+        if armed.is_err() {
+            fence.fire().await?;
+        }
+        self.change(service, |tenure| tenure.fence = Some(Arc::clone(&fence)));
+        armed
+    }
+
+    /// Nothing of the service runs any more: its fence has nothing to stop, and must not stop what comes after it.
+    pub(crate) async fn unguard(&self, service: &ServiceName) {
+        let fence = self.lock().get_mut(service).and_then(|tenure| tenure.fence.take());
+        if let Some(fence) = fence {
+            // Refused once it has fired, which then was right.
+            let _ = fence.disarm().await;
+        }
+    }
+
+    /// Asks for the service to be handed over. False if there are no leases for it.
+    pub(crate) fn hand_over(&self, service: &str) -> bool {
+        self.named(service, |tenure| tenure.hand_over.notify_one()).is_some()
+    }
+
+    /// What is published of a service's lease; nothing without one.
+    pub(crate) fn status(&self, service: &str) -> Option<LeaseStatus> {
+        self.named(service, |tenure| tenure.status.clone())
+    }
+
+    fn enter(&self, service: &ServiceName) -> Arc<Notify> {
+        Arc::clone(&self.lock().entry(service.clone()).or_default().hand_over)
+    }
+
+    /// Its lease is not watched any more.
+    pub(crate) fn leave(&self, service: &ServiceName) {
+        self.lock().remove(service);
+    }
+
+    fn held(&self, service: &ServiceName, epoch: Epoch, limit: Moment) {
+        self.change(service, |tenure| tenure.held = Some(Hold { epoch, limit }));
+    }
+
+    /// A renewal has succeeded.
+    async fn arm(&self, service: &ServiceName, limit: Moment) {
+        self.change(service, |tenure| {
+            if let Some(hold) = &mut tenure.held {
+                hold.limit = limit;
+            }
+        });
+        let fence = self.read(service, |tenure| tenure.fence.clone()).flatten();
+        if let Some(fence) = fence
+            && let Err(error) = fence.arm(limit).await
+        {
+            // The limit before stands; past it the holder is told by the same clock.
+            tracing::warn!(%error, %service, "the fence did not take the later limit");
+        }
+    }
+
+    async fn fire(&self, service: &ServiceName) {
+        self.change(service, |tenure| tenure.held = None);
+        let fence = self.read(service, |tenure| tenure.fence.clone()).flatten();
+        if let Some(fence) = fence
+            && let Err(error) = fence.fire().await
+        {
+            tracing::error!(%error, %service, "the fence could not be set off by hand; its limit stands");
+        }
+    }
+
+    fn let_go(&self, service: &ServiceName) {
+        self.change(service, |tenure| tenure.held = None);
+    }
+
+    fn set_status(&self, service: &ServiceName, set: impl FnOnce(&mut LeaseStatus)) {
+        self.change(service, |tenure| set(&mut tenure.status));
+    }
+
+    /// Waits until the fence has done its work, if there is one.
+    async fn fenced(&self, service: &ServiceName) {
+        let fence = self.read(service, |tenure| tenure.fence.clone()).flatten();
+        if let Some(fence) = fence {
+            // Its thread lives as long as the fence.
+            let _ = fence.standing().wait_for(|standing| *standing == Standing::Fired).await;
+        }
+    }
+
+    fn change(&self, service: &ServiceName, change: impl FnOnce(&mut Tenure)) {
+        if let Some(tenure) = self.lock().get_mut(service) {
+            change(tenure);
+        }
+    }
+
+    fn read<T>(&self, service: &ServiceName, read: impl FnOnce(&Tenure) -> T) -> Option<T> {
+        self.lock().get(service).map(read)
+    }
+
+    fn named<T>(&self, service: &str, read: impl FnOnce(&Tenure) -> T) -> Option<T> {
+        ServiceName::try_from(service).ok().and_then(|service| self.read(&service, read))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ServiceName, Tenure>> {
+        // Changed in single steps.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

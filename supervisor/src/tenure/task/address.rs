@@ -1,0 +1,68 @@
+//! The service's address: it is where the service is.
+//!
+//! It is taken beside the start or restore, which need not wait for it, and tried again until it is ours: a host whose supervisor has died may still have
+//! it. It goes before the service ends, so that no client reaches a dying one.
+
+use std::time::Duration;
+
+use config::Failover;
+use engine::address::Address;
+use policies::id::ServiceName;
+
+use super::Task;
+use crate::events::{Events, plain};
+
+/// How long a failed attempt is left alone.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// The address of a service, if it has one that can be.
+pub(super) fn of(failover: &Failover, service: &ServiceName, events: &Events) -> Option<Address> {
+    let wanted = failover.address?;
+    match Address::new(wanted.address, wanted.prefix_length) {
+        Ok(address) => Some(match &failover.device {
+            Some(device) => address.on(device.clone()),
+            None => address,
+        }),
+        Err(error) => {
+            events.record(plain(Some(service.as_str()), "address-failed", error.to_string()));
+            None
+        }
+    }
+}
+
+impl Task {
+    pub(super) fn take_address(&mut self) {
+        let Some(address) = self.address.clone() else { return };
+        let (addresses, events) = (self.ground.addresses.clone(), self.ground.events.clone());
+        let service = self.service.clone();
+        let taking = tokio::spawn(async move {
+            let mut said = None;
+            loop {
+                let error = match addresses.take(&address).await {
+                    Ok(taken) => {
+                        let text = format!("{address} is on {}", taken.device);
+                        return events.record(plain(Some(service.as_str()), "address-taken", text));
+                    }
+                    Err(error) => error.to_string(),
+                };
+                // Once an obstacle.
+                if said.as_ref() != Some(&error) {
+                    events.record(plain(Some(service.as_str()), "address-failed", error.clone()));
+                    said = Some(error);
+                }
+                tokio::time::sleep(AGAIN_AFTER).await;
+            }
+        });
+        self.taking = Some(taking.abort_handle());
+    }
+
+    pub(super) async fn release_address(&mut self) {
+        let Some(address) = self.address.clone() else { return };
+        if let Some(taking) = self.taking.take() {
+            taking.abort();
+        }
+        if let Err(error) = self.ground.addresses.release(&address).await {
+            self.tell("address-failed", format!("{address} may still be on this host: {error}"));
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! A real etcd of one member, on loopback, in a folder of its own. Dropped, it is killed.
+
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::host::skip;
+use crate::network::Network;
+use crate::port::Port;
+
+/// A running server.
+#[derive(Debug)]
+pub struct Etcd {
+    server: Child,
+    url: String,
+    _ports: Vec<Port>,
+    _folder: tempfile::TempDir,
+}
+
+impl Etcd {
+    /// It, or nothing after having said why this test is skipped.
+    ///
+    /// # Panics
+    /// Where nothing may be skipped (`CI=true`), and when it does not start.
+    #[must_use]
+    pub fn or_skip() -> Option<Self> {
+        let (client, peer) = (Port::take(), Port::take());
+        let url = |port: &Port| format!("http://127.0.0.1:{}", port.number());
+        let urls = (url(&client), url(&peer));
+        Self::start(Command::new("etcd"), urls, vec![client, peer])
+    }
+
+    /// The same on a host of its own, at that address.
+    ///
+    /// # Panics
+    /// As [`Self::or_skip`].
+    #[must_use]
+    pub fn on_or_skip(host: &Network, address: &str) -> Option<Self> {
+        let urls = (format!("http://{address}:2379"), format!("http://{address}:2380"));
+        Self::start(host.command("etcd"), urls, Vec::new())
+    }
+
+    fn start(mut command: Command, (client, peer): (String, String), ports: Vec<Port>) -> Option<Self> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        if !std::env::split_paths(&path).any(|folder| folder.join("etcd").is_file()) {
+            skip("etcd is not in PATH: run `cargo xtask test`");
+            return None;
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let server = command
+            .args(["--name", "one", "--data-dir"])
+            .arg(folder.path())
+            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args(["--initial-cluster", &format!("one={peer}")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("etcd can be started");
+        // Whoever asks it waits until it answers.
+        Some(Self { server, url: client, _ports: ports, _folder: folder })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// It answers nobody until [`Self::thaw`].
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// It answers again.
+    pub fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.server.id()).expect("a pid");
+        kill(Pid::from_raw(pid), signal).expect("it is our child");
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}

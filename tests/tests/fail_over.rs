@@ -1,0 +1,243 @@
+//! Two hosts and one service: it runs on one of them at most, and comes up on the other with its state when the one is lost, cut off
+//! from the store of leases, or told to hand it over. The hosts are two supervisors with nothing in common but etcd and a folder of images.
+#![allow(missing_docs)]
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use system_tests::{Counter, Etcd, Host, LIMIT, Network, Node, Runtime, Segment, wait_for, wait_until};
+
+struct Pair {
+    etcd: Etcd,
+    one: Node,
+    other: Node,
+    counter: Counter,
+    _images: tempfile::TempDir,
+}
+
+impl Pair {
+    /// The service runs on `one`; `other` stands by.
+    fn running() -> Option<Self> {
+        Self::with(Etcd::or_skip()?, |_| {})
+    }
+
+    /// The same with more in the configuration of each.
+    fn with(etcd: Etcd, mut more: impl FnMut(&mut Node)) -> Option<Self> {
+        let host = Host::or_skip(Runtime::Process)?;
+        let images = tempfile::tempdir().expect("a folder");
+        let (mut one, counter) = Node::with_counter(host, Runtime::Process, &[]);
+        let mut other = Node::new(host);
+        other.share_counter("counter", &one);
+        let standby = format!("[{}]", quoted(other.name()));
+        for node in [&mut one, &mut other] {
+            node.set_in("store.replica#0", "url", &quoted(&format!("file://{}", images.path().display())));
+            node.set_in("cluster", "lease", "\"etcd\"");
+            node.set_in("cluster", "endpoints", &format!("[{}]", quoted(etcd.url())));
+            node.set_in("cluster", "ttl", "\"3s\"");
+            node.set_in("cluster", "renew_interval", "\"500ms\"");
+            node.set("counter", "failover.standby", &standby);
+            more(node);
+        }
+        one.start_only();
+        one.wait_healthy("counter");
+        other.start_only();
+        wait_until(LIMIT, "the other stands by", || {
+            let lease = other.status("counter")["lease"].clone();
+            lease["role"] == "standby" && lease["holder"] == one.name()
+        });
+        Some(Self { etcd, one, other, counter, _images: images })
+    }
+
+    /// An image of this number, which the standby has ready.
+    fn replicate(&self, number: u64) -> String {
+        self.counter.count_to(number);
+        let image = self.one.checkpoint("counter");
+        wait_until(LIMIT, "the standby is ready with it", || {
+            self.other.status("counter")["lease"]["prepared"] == image.as_str()
+        });
+        image
+    }
+}
+
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+/// All of a host's processes at once: supervisor, shims, services.
+fn lose(node: &mut Node) {
+    let shims = node.traces().shims();
+    node.kill();
+    for shim in shims {
+        // Pid 1 of its namespace: everything in it goes with it.
+        let _ = kill(Pid::from_raw(shim), Signal::SIGKILL);
+    }
+    wait_until(LIMIT, "nothing of it runs", || node.traces().members().is_empty());
+}
+
+fn runs(node: &Node) -> bool {
+    !node.traces().members().is_empty()
+}
+
+#[test]
+fn a_lost_host_is_followed_by_its_standby_and_stands_by_when_it_is_back() {
+    let Some(mut pair) = Pair::running() else { return };
+    let image = pair.replicate(7);
+    assert!(!runs(&pair.other), "one runs, the other does not");
+    let mark = pair.other.mark();
+
+    lose(&mut pair.one);
+
+    let back = pair.other.wait_for_event(mark, "recovered", |_| true);
+    assert_eq!(back.image.as_deref(), Some(image.as_str()), "{}", back.text);
+    assert_eq!(pair.counter.value(), 7);
+    pair.counter.assert_whole();
+    let lease = pair.other.status("counter")["lease"].clone();
+    assert_eq!((lease["role"].as_str(), lease["epoch"].as_u64()), (Some("holder"), Some(2)), "{lease}");
+
+    pair.one.start_only();
+    wait_until(LIMIT, "the first stands by", || {
+        let lease = pair.one.status("counter")["lease"].clone();
+        lease["role"] == "standby" && lease["holder"] == pair.other.name()
+    });
+    assert!(!runs(&pair.one), "there is no automatic fail-back");
+    pair.counter.count_to(9);
+    let newer = pair.other.checkpoint("counter");
+    let taken = pair.other.json(&["images", "counter"]);
+    assert!(taken.as_array().is_some_and(|all| all.iter().any(|i| i["id"] == newer.as_str())), "{taken}");
+}
+
+#[test]
+fn cut_off_from_the_store_it_is_stopped_before_another_may_run_it() {
+    let Some(pair) = Pair::running() else { return };
+    pair.replicate(3);
+    let (one, other) = (pair.one.mark(), pair.other.mark());
+
+    pair.etcd.freeze();
+    pair.one.wait_for_event(one, "fenced", |_| true);
+    wait_until(LIMIT, "it is dead", || !runs(&pair.one));
+    assert!(!runs(&pair.other), "nobody may run it while the store is away");
+    pair.etcd.thaw();
+
+    wait_until(LIMIT, "one of them runs it again", || {
+        let recovered = |node: &Node, mark| node.events_since(mark).iter().any(|e| e.kind == "recovered");
+        recovered(&pair.one, one) || recovered(&pair.other, other)
+    });
+    assert!(runs(&pair.one) != runs(&pair.other), "one, not two");
+    assert_eq!(pair.counter.value(), 3);
+}
+
+#[test]
+fn a_supervisor_that_is_killed_leaves_it_running_and_the_next_one_goes_on_with_its_lease() {
+    let Some(mut pair) = Pair::running() else { return };
+    pair.replicate(2);
+    let pid = pair.one.pid("counter");
+    pair.one.kill();
+    pair.one.start_only();
+    pair.one.wait_healthy("counter");
+    assert_eq!(pair.one.pid("counter"), pid, "it was not touched");
+    let lease = pair.one.status("counter")["lease"].clone();
+    assert_eq!((lease["role"].as_str(), lease["epoch"].as_u64()), (Some("holder"), Some(1)), "{lease}");
+    assert!(!runs(&pair.other));
+}
+
+/// The limit is kept by the service's shim: the supervisor need not live for it.
+#[test]
+fn a_supervisor_that_is_stopped_takes_its_service_with_it_in_time() {
+    let Some(pair) = Pair::running() else { return };
+    let image = pair.replicate(6);
+    let mark = pair.other.mark();
+    pair.one.signal_supervisor(Signal::SIGSTOP);
+
+    let taken = pair.other.wait_for_event(mark, "taken-over", |_| true);
+    assert!(!runs(&pair.one), "it had ended before: {}", taken.text);
+    let back = pair.other.wait_for_event(mark, "recovered", |_| true);
+    assert_eq!(back.image.as_deref(), Some(image.as_str()));
+    assert_eq!(pair.counter.value(), 6);
+
+    pair.one.signal_supervisor(Signal::SIGCONT);
+    wait_until(LIMIT, "the first stands by", || {
+        let lease = pair.one.status("counter")["lease"].clone();
+        lease["role"] == "standby" && lease["holder"] == pair.other.name()
+    });
+    assert!(!runs(&pair.one));
+    assert_eq!(pair.counter.value(), 6, "and the other runs on");
+}
+
+#[test]
+fn handed_over_by_hand_nothing_is_lost() {
+    let Some(pair) = Pair::running() else { return };
+    pair.replicate(4);
+    pair.counter.count_to(11);
+    let mark = pair.other.mark();
+
+    let said = pair.one.command(&["fail-over", "counter"]);
+    assert_eq!(said.code, Some(5), "{said:?}");
+
+    pair.other.wait_for_event(mark, "recovered", |_| true);
+    assert_eq!(pair.counter.value(), 11, "the image of the last moment, not of the last cadence");
+    assert!(!runs(&pair.one));
+    wait_until(LIMIT, "the first stands by", || {
+        pair.one.status("counter")["lease"]["holder"] == pair.other.name()
+    });
+}
+
+/// On hosts of their own: the address is where the service is, and a third host that asks nobody finds it there.
+#[test]
+fn the_address_goes_with_the_service() {
+    let Some(hosts) = Segment::or_skip(4) else { return };
+    let Some(etcd) = Etcd::on_or_skip(hosts.host(3), "10.77.0.3") else { return };
+    let mut number = 0;
+    let Some(mut pair) = Pair::with(etcd, |node| {
+        number += 1;
+        node.move_to(hosts.host(number));
+        let program = node.host().counter.display().to_string();
+        let command = format!("[{}, \"--listen\", \"0.0.0.0:{PORT}\"]", quoted(&program));
+        node.set("counter", "probe.health.http.url", &quoted(&format!("http://127.0.0.1:{PORT}/health")));
+        node.set("counter", "process.command", &command);
+        node.set("counter", "failover.address", &format!("\"{ADDRESS}/24\""));
+    }) else {
+        return;
+    };
+    let address: IpAddr = ADDRESS.parse().expect("an address");
+    let client = |path| ask(hosts.host(4), (address, PORT).into(), path);
+    for _ in 0..5 {
+        client("/increment");
+    }
+    let image = pair.one.checkpoint("counter");
+    wait_until(LIMIT, "the standby is ready with it", || {
+        pair.other.status("counter")["lease"]["prepared"] == image.as_str()
+    });
+
+    hosts.cut_off(1);
+    wait_until(LIMIT, "the first has stopped it", || !runs(&pair.one));
+    assert_eq!(client("/counter"), "5", "at the same address, on the other host");
+    assert!(runs(&pair.other));
+    let holds = |number| hosts.ask(number, "addr show").contains(ADDRESS);
+    wait_until(LIMIT, "the first has let it go", || !holds(1));
+    assert!(holds(2));
+    pair.other.stop();
+    pair.one.stop();
+}
+
+/// What the service says to a client on a host, as soon as it says anything.
+fn ask(from: &Network, address: SocketAddr, path: &str) -> String {
+    let once = || -> std::io::Result<String> {
+        let mut stream = from.connect(address, Duration::from_secs(1))?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: counter\r\nConnection: close\r\n\r\n")?;
+        let mut said = String::new();
+        stream.read_to_string(&mut said)?;
+        Ok(said)
+    };
+    wait_for(LIMIT, &format!("{address} answers {path}"), || {
+        let said = once().ok()?;
+        Some(said.split_once("\r\n\r\n")?.1.trim().to_owned())
+    })
+}
+
+const ADDRESS: &str = "10.77.0.100";
+const PORT: u16 = 7000;
