@@ -53,7 +53,7 @@ fn arming_again_keeps_it_alive() {
     let mut holder = Holder::start(&scene, "renew", 2 * SOON, Kind::Pid);
     let (pid, first) = holder.armed();
     let mut last = first;
-    while !clock::now().unwrap().has_passed(first) {
+    while !clock::now().expect("it works here").has_passed(first) {
         last = holder.armed().1;
     }
     assert!(lives(pid));
@@ -67,10 +67,10 @@ async fn a_shim_that_is_stopped_or_killed_is_not_needed() {
         let Some(scene) = Scene::or_skip() else { return };
         // In a pid namespace of its own the service would die with its shim at once.
         let service = scene.process(Isolation::None, &SLEEP, "log").await;
-        let instance = service.start().await.unwrap();
-        let shim = Shim::connect(&scene.ground.shim_socket()).await.unwrap();
+        let instance = service.start().await.expect("it works here");
+        let shim = Shim::connect(&scene.ground.shim_socket()).await.expect("it works here");
         let (limit, order) = order_to_arm(SOON, &instance.handle);
-        shim.fence(&order).await.unwrap();
+        shim.fence(&order).await.expect("it works here");
         scene.signal_shim(signal);
         dead_after(instance.handle.pid, limit);
         scene.end_shim();
@@ -82,10 +82,10 @@ async fn a_shim_that_is_stopped_or_killed_is_not_needed() {
 async fn a_shim_that_is_busy_is_not_needed() {
     let Some(scene) = Scene::or_skip() else { return };
     let service = scene.process(Isolation::Pid, &["yes"], "/dev/null").await;
-    let instance = service.start().await.unwrap();
-    let shim = Shim::connect(&scene.ground.shim_socket()).await.unwrap();
+    let instance = service.start().await.expect("it works here");
+    let shim = Shim::connect(&scene.ground.shim_socket()).await.expect("it works here");
     let (limit, order) = order_to_arm(SOON, &instance.handle);
-    shim.fence(&order).await.unwrap();
+    shim.fence(&order).await.expect("it works here");
     dead_after(instance.handle.pid, limit);
 }
 
@@ -94,16 +94,16 @@ async fn a_shim_that_is_busy_is_not_needed() {
 async fn a_shim_that_hangs_is_not_needed() {
     let Some(scene) = Scene::or_skip() else { return };
     let log = scene.ground.run_folder.join("pipe");
-    nix::unistd::mkfifo(&log, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    nix::unistd::mkfifo(&log, nix::sys::stat::Mode::S_IRWXU).expect("it works here");
     // It writes when it is told to, so that the fence is armed before.
     let go = scene.ground.run_folder.join("go");
     let script = format!("until test -e {}; do sleep 0.01; done; echo; exec sleep 1000", go.display());
     let service = scene.process(Isolation::Pid, &["sh", "-c", &script], "pipe").await;
-    let instance = service.start().await.unwrap();
-    let shim = Shim::connect(&scene.ground.shim_socket()).await.unwrap();
+    let instance = service.start().await.expect("it works here");
+    let shim = Shim::connect(&scene.ground.shim_socket()).await.expect("it works here");
     let (limit, order) = order_to_arm(SOON, &instance.handle);
-    shim.fence(&order).await.unwrap();
-    std::fs::write(go, "").unwrap();
+    shim.fence(&order).await.expect("it works here");
+    std::fs::write(go, "").expect("it works here");
     dead_after(instance.handle.pid, limit);
     scene.end_shim();
 }
@@ -114,17 +114,17 @@ async fn either_clock_is_enough_for_the_keeper() {
     for boottime_is_soon in [true, false] {
         let Some(scene) = Scene::or_skip() else { return };
         let service = scene.process(Isolation::Pid, &SLEEP, "log").await;
-        let instance = service.start().await.unwrap();
-        let now = clock::now().unwrap();
+        let instance = service.start().await.expect("it works here");
+        let now = clock::now().expect("it works here");
         let (soon, late) = (now.after(Duration::from_millis(200)), now.after(LATE));
         let limit = if boottime_is_soon {
             Moment { boottime: soon.boottime, ..late }
         } else {
             Moment { monotonic: soon.monotonic, ..late }
         };
-        let shim = Shim::connect(&scene.ground.shim_socket()).await.unwrap();
+        let shim = Shim::connect(&scene.ground.shim_socket()).await.expect("it works here");
         let order = FenceOrder::Arm { limit: limit.into(), cgroup: instance.handle.cgroup.clone() };
-        shim.fence(&order).await.unwrap();
+        shim.fence(&order).await.expect("it works here");
         dead_after(instance.handle.pid, limit);
     }
 }
@@ -132,20 +132,20 @@ async fn either_clock_is_enough_for_the_keeper() {
 /// Where v1's freezer is not there, v2's serves alone.
 #[tokio::test]
 async fn a_cgroup_of_v2_is_enough() {
-    let found = Hierarchies::find().unwrap();
+    let found = Hierarchies::find().expect("it works here");
     let Some(unified) = found.unified else {
         eprintln!("SKIPPED: no cgroup v2 is mounted");
         return;
     };
     let Some(scene) = Scene::or_skip() else { return };
     let service = scene.process(Isolation::Pid, &SLEEP, "log").await;
-    let instance = service.start().await.unwrap();
+    let instance = service.start().await.expect("it works here");
     let only = Hierarchies { freezer: None, memory: None, unified: Some(unified) };
     let cgroup = only.cgroup(&format!("supervisor-{}/fenced", scene.ground.node));
     assert_eq!(cgroup.members(), [instance.handle.pid]);
-    let shim = Shim::connect(&scene.ground.shim_socket()).await.unwrap();
-    let limit = clock::now().unwrap().after(Duration::from_millis(200));
-    shim.fence(&FenceOrder::Arm { limit: limit.into(), cgroup }).await.unwrap();
+    let shim = Shim::connect(&scene.ground.shim_socket()).await.expect("it works here");
+    let limit = clock::now().expect("it works here").after(Duration::from_millis(200));
+    shim.fence(&FenceOrder::Arm { limit: limit.into(), cgroup }).await.expect("it works here");
     dead_after(instance.handle.pid, limit);
 }
 
@@ -155,30 +155,32 @@ async fn a_cgroup_of_v2_is_enough() {
 async fn what_has_fired_is_final_until_a_new_start() {
     let Some(scene) = Scene::or_skip() else { return };
     let service = scene.process(Isolation::Pid, &SLEEP, "log").await;
-    let instance = service.start().await.unwrap();
-    let fence = instance.fence().await.unwrap();
-    let late = clock::now().unwrap().after(LATE);
-    fence.arm(late).await.unwrap();
-    let next = instance.fence().await.unwrap();
+    let instance = service.start().await.expect("it works here");
+    let fence = instance.fence().await.expect("it works here");
+    let late = clock::now().expect("it works here").after(LATE);
+    fence.arm(late).await.expect("it works here");
+    let next = instance.fence().await.expect("it works here");
     assert_eq!(*next.standing().borrow(), engine::fence::Standing::Armed(late), "it is found armed");
-    next.fire().await.unwrap();
-    assert!(instance.ended().await.unwrap().fenced);
+    next.fire().await.expect("it works here");
+    assert!(instance.ended().await.expect("it works here").fenced);
     assert!(matches!(fence.arm(late).await, Err(Error::Fenced(_))));
     assert!(matches!(next.disarm().await, Err(Error::Fenced(_))));
 
     let again = scene.process(Isolation::Pid, &SLEEP, "log").await;
-    let Attached::Gone(ended) = again.attach(&instance.handle).await.unwrap() else { panic!("it is dead") };
+    let Attached::Gone(ended) = again.attach(&instance.handle).await.expect("it works here") else {
+        panic!("it is dead")
+    };
     assert!(ended.fenced);
 
-    let mut intruder = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let mut intruder = std::process::Command::new("sleep").arg("1000").spawn().expect("it works here");
     for file in instance.handle.cgroup.procs_files() {
-        std::fs::write(file, intruder.id().to_string()).unwrap();
+        std::fs::write(file, intruder.id().to_string()).expect("it works here");
     }
-    intruder.wait().unwrap();
+    intruder.wait().expect("it works here");
 
-    let anew = again.start().await.unwrap();
-    let shim = Shim::connect(&scene.ground.shim_socket()).await.unwrap();
-    assert_eq!(shim.fence(&FenceOrder::Ask).await.unwrap(), FenceState::Disarmed);
+    let anew = again.start().await.expect("it works here");
+    let shim = Shim::connect(&scene.ground.shim_socket()).await.expect("it works here");
+    assert_eq!(shim.fence(&FenceOrder::Ask).await.expect("it works here"), FenceState::Disarmed);
     assert!(lives(anew.handle.pid));
 }
 
@@ -187,16 +189,21 @@ async fn what_has_fired_is_final_until_a_new_start() {
 async fn a_keeper_that_is_gone_is_said() {
     let Some(scene) = Scene::or_skip() else { return };
     let service = scene.process(Isolation::Pid, &SLEEP, "log").await;
-    let instance = service.start().await.unwrap();
-    let fence = instance.fence().await.unwrap();
+    let instance = service.start().await.expect("it works here");
+    let fence = instance.fence().await.expect("it works here");
     scene.kill_keeper();
-    let refused = fence.arm(clock::now().unwrap().after(LATE)).await;
+    let refused = fence.arm(clock::now().expect("it works here").after(LATE)).await;
     assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
     assert!(lives(instance.handle.pid));
-    service.kill().await.unwrap();
+    service.kill().await.expect("it works here");
     wait_until(LIMIT, "it is dead", || !lives(instance.handle.pid));
-    let anew = service.start().await.unwrap();
-    anew.fence().await.unwrap().arm(clock::now().unwrap().after(LATE)).await.unwrap();
+    let anew = service.start().await.expect("it works here");
+    anew.fence()
+        .await
+        .expect("it works here")
+        .arm(clock::now().expect("it works here").after(LATE))
+        .await
+        .expect("it works here");
 }
 
 system_tests::engines! {
