@@ -212,16 +212,16 @@ system_tests::engines! {
 
 fn container(engine: Engine) {
     let (Some(scene), Some(containers)) = (Scene::or_skip(), Containers::or_skip(engine)) else { return };
-    let name = format!("fenced-{}", scene.ground.node);
-    let container = containers.create(&name, &[], &["--listen", "0.0.0.0:8080"]);
+    let container = containers.create("fenced", &[], &["--listen", "0.0.0.0:8080"]);
     container.start();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("it works here");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime can be had");
     runtime.block_on(async {
-        let service = scene.container(&containers, &name).await;
-        let instance = service.start().await.expect("it works here");
-        let shim = Shim::connect(&scene.ground.shim_socket()).await.expect("it works here");
+        let service = scene.container(&containers, container.name()).await;
+        let instance = service.start().await.expect("it is adopted");
+        let shim = Shim::connect(&scene.ground.shim_socket()).await.expect("its shim listens");
         let (limit, order) = order_to_arm(SOON, &instance.handle);
-        shim.fence(&order).await.expect("it works here");
+        shim.fence(&order).await.expect("it keeps the limit");
         dead_after(instance.handle.pid, limit);
     });
     wait_until(LIMIT, "the engine has noticed", || container.state() == "exited");

@@ -35,7 +35,7 @@ impl Scene {
         let host = Host::or_skip(system_tests::Runtime::Runc)?;
         let node = Node::new(host);
         let run_folder = node.run_dir().join("services/fenced");
-        std::fs::create_dir_all(&run_folder).expect("it works here");
+        std::fs::create_dir_all(&run_folder).expect("a run folder");
         let (supervisor, criu) = (host.supervisor.clone(), host.criu.clone());
         Some(Self { ground: Ground { node: node.name().to_owned(), run_folder, supervisor, criu }, node })
     }
@@ -51,7 +51,7 @@ impl Scene {
         self.ground
             .process(isolation, &command, &self.ground.run_folder.join(log))
             .await
-            .expect("it works here")
+            .expect("CRIU and cgroups are there")
     }
 
     pub(crate) fn signal_shim(&self, signal: Signal) {
@@ -67,7 +67,7 @@ impl Scene {
 
     /// A container that exists.
     pub(crate) async fn container(&self, containers: &Containers, name: &str) -> Box<dyn Runtime> {
-        let place = self.ground.place("fenced").await.expect("it works here");
+        let place = self.ground.place("fenced").await.expect("CRIU and cgroups are there");
         let (container, recipe) = (name.to_owned(), None);
         match containers.engine() {
             Engine::Docker => {
@@ -93,7 +93,7 @@ impl Scene {
         };
         let found: Vec<i32> = self.node.traces().shims().into_iter().filter(is_named).collect();
         let [pid] = found[..] else { panic!("one {name}: {found:?}") };
-        kill(Pid::from_raw(pid), signal).expect("it works here");
+        kill(Pid::from_raw(pid), signal).expect("it was there just now");
     }
 }
 
@@ -114,8 +114,9 @@ impl Holder {
             Kind::None => command.args(["none", "sleep", "1000"]),
             Kind::Runc => command.arg("runc").arg(bundle_in(scene.node.folder(), scene.node.host())),
         };
-        let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it works here");
-        let said = BufReader::new(process.stdout.take().expect("it works here"));
+        let mut process =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("fence_holder runs");
+        let said = BufReader::new(process.stdout.take().expect("piped"));
         Self { process, said }
     }
 
@@ -125,7 +126,7 @@ impl Holder {
         let words: Vec<u64> = line.split(' ').map(|word| word.parse().expect(&line)).collect();
         let [pid, monotonic, boottime] = words[..] else { panic!("{line}") };
         let (monotonic, boottime) = (Instant::from_nanos(monotonic), Instant::from_nanos(boottime));
-        (i32::try_from(pid).expect("it works here"), Moment { monotonic, boottime })
+        (i32::try_from(pid).expect("a pid"), Moment { monotonic, boottime })
     }
 
     pub(crate) fn last_word(&mut self) -> String {
@@ -140,13 +141,12 @@ impl Holder {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(i32::try_from(self.process.id()).expect("it works here")), signal)
-            .expect("it works here");
+        kill(Pid::from_raw(i32::try_from(self.process.id()).expect("a pid")), signal).expect("it is ours");
     }
 
     fn line(&mut self) -> String {
         let mut line = String::new();
-        self.said.read_line(&mut line).expect("it works here");
+        self.said.read_line(&mut line).expect("it can be read from");
         line.trim().to_owned()
     }
 }
@@ -159,14 +159,14 @@ impl Drop for Holder {
 }
 
 pub(crate) fn order_to_arm(span: Duration, handle: &Handle) -> (Moment, FenceOrder) {
-    let limit = clock::now().expect("it works here").after(span);
+    let limit = clock::now().expect("a clock").after(span);
     (limit, FenceOrder::Arm { limit: limit.into(), cgroup: handle.cgroup.clone() })
 }
 
 /// Waits for the end, which must not have come before the limit.
 pub(crate) fn dead_after(pid: i32, limit: Moment) {
     wait_until(LIMIT, "the fence acts", || !lives(pid));
-    assert!(clock::now().expect("it works here").has_passed(limit), "it ended before its limit");
+    assert!(clock::now().expect("a clock").has_passed(limit), "it ended before its limit");
 }
 
 /// A zombie does not.
