@@ -153,7 +153,7 @@ fn a_supervisor_killed_while_it_sends_is_gone_on_with() {
     for point in ["replica.part", "replica.manifest.before"] {
         let disk = Disk::new();
         let Some((mut node, counter)) = sending_to(&disk.url()) else { return };
-        node.start_to_die_at(point);
+        node.start_to_die_later_at(point);
         node.wait_healthy("counter");
         counter.count_to(1);
         // The answer may be cut off with the supervisor.
@@ -175,7 +175,7 @@ fn retention_there_is_kept_also_over_a_kill() {
     let disk = Disk::new();
     let Some((mut node, counter)) = sending_to(&disk.url()) else { return };
     node.set_in("store.replica#0", "max_checkpoints", "2");
-    node.start_to_die_at("replica.removed");
+    node.start_to_die_later_at("replica.removed");
     node.wait_healthy("counter");
     counter.count_to(1);
     for _ in 0..2 {

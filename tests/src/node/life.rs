@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::Node;
+use super::{Mark, Node};
 use crate::wait::{LIMIT, wait_for, wait_until};
 
 impl Node {
@@ -24,6 +24,17 @@ impl Node {
     pub fn start_only(&mut self) {
         let mark = self.mark();
         self.launch(None);
+        self.wait_up(mark);
+    }
+
+    /// Starts a supervisor that dies at this fail point, which it reaches only when it is up.
+    pub fn start_to_die_later_at(&mut self, fail_point: &str) {
+        let mark = self.mark();
+        self.launch(Some(fail_point));
+        self.wait_up(mark);
+    }
+
+    fn wait_up(&mut self, mark: Mark) {
         wait_for(LIMIT, "the supervisor is up", || {
             if let Some(status) = self.exited() {
                 panic!("the supervisor ended as it started: {status}");
