@@ -120,6 +120,11 @@ impl Cgroup {
         Self { freezer, memory, unified }
     }
 
+    /// Whether it is the one of the container with this id: engines name a container's cgroup after it.
+    pub(crate) fn is_of(&self, id: &str) -> bool {
+        self.folders().any(|folder| folder.to_string_lossy().contains(id))
+    }
+
     fn folders(&self) -> impl Iterator<Item = &PathBuf> {
         [&self.freezer, &self.memory, &self.unified].into_iter().flatten()
     }

@@ -367,10 +367,7 @@ fn another_container_of_that_name_is_not_taken_for_the_one_that_ended() {
     let former = (node.pid("counter").expect("it runs"), containers.inspect(container.name()));
 
     node.signal_supervisor(Signal::SIGSTOP);
-    containers.done(&["rm", "--force", "--time", "0", container.name()]);
-    let publish = format!("{}:{PORT}", counter.address());
-    let create = ["create", "--name", container.name(), "--publish", &publish, system_tests::IMAGE];
-    containers.done(&[&create[..], &["--listen", &format!("0.0.0.0:{PORT}")]].concat());
+    make_another(&containers, &container, &counter);
     node.signal_supervisor(Signal::SIGCONT);
     node.wait_for_another("counter", former.0);
 
@@ -378,4 +375,30 @@ fn another_container_of_that_name_is_not_taken_for_the_one_that_ended() {
     let now = containers.inspect(container.name());
     assert_ne!(now["Id"], former.1["Id"]);
     assert_eq!(now["State"]["Pid"].as_i64(), node.pid("counter").map(i64::from));
+}
+
+/// We die while podman holds a container ready that has never run: the next of us restores into it, and nothing of that is left.
+#[test]
+fn dies_while_a_new_container_is_made_ready() {
+    let Some(containers) = Containers::or_skip(Engine::Podman) else { return };
+    let (container, mut node, counter) = created(&containers, &[]);
+    node.start();
+    counter.count_to(3);
+    node.checkpoint("counter");
+    node.kill();
+    make_another(&containers, &container, &counter);
+
+    node.start_to_die_at("restore.described");
+    node.wait_dead_at_fail_point();
+    node.start();
+    assert_eq!(counter.value(), 3, "the state, in the new one");
+    nothing_left_after_a_restore(&containers, &container, &mut node);
+}
+
+/// Another container in the place of this one; it has never run.
+fn make_another(containers: &Containers, container: &Container<'_>, counter: &Counter) {
+    containers.done(&["rm", "--force", "--time", "0", container.name()]);
+    let publish = format!("{}:{PORT}", counter.address());
+    let create = ["create", "--name", container.name(), "--publish", &publish, system_tests::IMAGE];
+    containers.done(&[&create[..], &["--listen", &format!("0.0.0.0:{PORT}")]].concat());
 }

@@ -155,17 +155,17 @@ impl<E: Engine> Container<E> {
     async fn attach_now(&self, handle: &Handle) -> Result<Attached> {
         if handle.is_alive() {
             // Without a word with the engine, which may be away.
-            return self
-                .instance_of(handle.pid, handle.cgroup.clone(), (None, None))
-                .await
-                .map(Attached::Running);
+            return self.instance_of(handle.pid, handle.cgroup.clone(), None).await.map(Attached::Running);
         }
         let fenced = Instance::end_known_by(&self.place, handle).await.fenced;
         match self.engine.find().await? {
             // Somebody has started it again.
             Some(known) if known.pid.is_some() => self.instance(known).await.map(Attached::Running),
-            Some(known) => Ok(Attached::Gone(Ended { fenced, ..known.ended() })),
-            None => Ok(Attached::Gone(Ended { fenced, ..Ended::default() })),
+            Some(known) if handle.cgroup.is_of(&known.id) => {
+                Ok(Attached::Gone(Ended { fenced, ..known.ended() }))
+            }
+            // Removed or replaced: nobody can say how it ended.
+            Some(_) | None => Ok(Attached::Gone(Ended { fenced, ..Ended::default() })),
         }
     }
 
@@ -281,19 +281,17 @@ impl<E: Engine> Container<E> {
         let folder = folder_of(pid, &known.id)?;
         let cgroup = State::read(&folder)?.cgroup();
         let traces = self.engine.traces(&known, &folder);
-        self.instance_of(pid, cgroup, (Some(known.id), traces)).await
+        self.instance_of(pid, cgroup, traces).await
     }
 
-    async fn instance_of(
-        &self,
-        pid: i32,
-        cgroup: Cgroup,
-        (id, traces): (Option<String>, Option<Traces>),
-    ) -> Result<Instance> {
+    async fn instance_of(&self, pid: i32, cgroup: Cgroup, traces: Option<Traces>) -> Result<Instance> {
         *self.rested.lock().await = None;
         let (shim, pidfd) = (self.place.shim(&self.shim, Isolation::None).await?, PidFd::open(pid)?);
-        let witness =
-            Arc::new(Told { engine: Arc::clone(&self.engine), id, note: self.engine.exit_note(pid) });
+        let witness = Arc::new(Told {
+            engine: Arc::clone(&self.engine),
+            cgroup: cgroup.clone(),
+            note: self.engine.exit_note(pid),
+        });
         let instance = Instance::new(shim, pidfd, pid, cgroup, Some(witness)).await?;
         *self.live.lock().await = Some(Live { instance: instance.clone(), traces });
         Ok(instance)

@@ -20,6 +20,7 @@ use crate::checkpoint::WhileFrozen;
 use crate::criu::{Options, Tcp, close_connections};
 use crate::durable;
 use crate::error::{Error, Report, Result};
+use crate::failpoint::fail_point;
 use crate::process::command::{Command, Output};
 
 /// What is to be run.
@@ -114,6 +115,7 @@ impl Podman {
             return Ok(());
         }
         self.done("prepare", &["container", "init", &known.id], PODMAN_MAX).await?;
+        fail_point("restore.described");
         self.done("put back", &["container", "cleanup", &known.id], PODMAN_MAX).await
     }
 

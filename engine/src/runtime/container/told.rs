@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant as Clock};
 
 use super::super::{Effect, Ended, Witness};
-use super::{Engine, ExitNote, Known, LOOK_EVERY};
+use super::{Engine, ExitNote, LOOK_EVERY};
+use crate::freeze::Cgroup;
 
 /// The engine as the witness of the container's end.
 #[derive(Debug)]
 pub(super) struct Told<E> {
     pub(super) engine: Arc<E>,
-    /// Which container it was, as far as is known: its name may be another one's by now.
-    pub(super) id: Option<String>,
+    /// Tells which container it was: its name may be another one's by now.
+    pub(super) cgroup: Cgroup,
     /// `None`: only the engine can say it.
     pub(super) note: Option<ExitNote>,
 }
@@ -27,7 +28,7 @@ impl<E: Engine> Witness for Told<E> {
             let begun = Clock::now();
             while begun.elapsed() < Duration::from_secs(2) {
                 match self.engine.find().await {
-                    Ok(Some(known)) if self.is_another(&known) => break,
+                    Ok(Some(known)) if !self.cgroup.is_of(&known.id) => break,
                     Ok(Some(known)) if known.pid.is_none() => return Ok(known.ended()),
                     Ok(Some(_)) => tokio::time::sleep(LOOK_EVERY).await,
                     // Removed, replaced, or the engine is away: it ended, and nobody can say how.
@@ -36,11 +37,5 @@ impl<E: Engine> Witness for Told<E> {
             }
             Ok(Ended::default())
         })
-    }
-}
-
-impl<E> Told<E> {
-    fn is_another(&self, known: &Known) -> bool {
-        self.id.as_ref().is_some_and(|id| *id != known.id)
     }
 }
