@@ -159,6 +159,16 @@ impl Addresses {
         Ok(Taken { device: device.name, added })
     }
 
+    /// Whether this host could take the address: the device that it belongs on is there and works.
+    ///
+    /// # Errors
+    /// As [`Addresses::take`] before it looks at other hosts.
+    pub async fn could_take(&self, address: &Address) -> Result<()> {
+        let netlink = Netlink::open()?;
+        let assigned = netlink.assigned().await?;
+        netlink.device_for(address, &assigned).await?.must_work(address)
+    }
+
     /// Takes the address off this host. One that is not there needs nothing.
     ///
     /// # Errors

@@ -55,6 +55,14 @@ pub trait Runtime: Send + Sync + std::fmt::Debug {
     /// Dumps the service into the folder and lets it run on, or not.
     fn checkpoint<'a>(&'a self, dump: Dump<'a>) -> Effect<'a, Dumped>;
 
+    /// Sees to it that the service could be restored here: that what its files are in exists. Nothing runs afterwards that did not before.
+    ///
+    /// # Errors
+    /// `Refused` with the remedy if it could not.
+    fn make_ready(&self) -> Effect<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Brings the service back from a folder that [`Runtime::checkpoint`] filled. Nothing of it may be running.
     fn restore<'a>(&'a self, from: RestoreFrom<'a>) -> Effect<'a, Instance>;
 

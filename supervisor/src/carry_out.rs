@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use engine::capture::PutBack;
 use engine::compat::{Host, Strictness};
 use engine::failpoint::fail_point;
-use engine::images::{ImageRecord, Store};
+use engine::images::{About, ImageRecord, Store};
 use engine::journal::{Journal, Record};
 use engine::runtime::{Ended, Instance};
 use policies::id::{Attempt, ImageId, ServiceName};
@@ -437,14 +437,10 @@ impl Judge {
             }
             let id = facts.id.clone();
             facts.incompatible = record.about.and_then(|about| {
-                let other = about.runtime.program != self.program;
-                let why = "it was taken of another command, environment or bundle than is configured now";
                 let image = Replicated { epoch: about.epoch, image: id };
                 let older = self.floor.as_ref().is_some_and(|floor| image < *floor);
                 let newer = "a newer one was acknowledged as replicated";
-                incompatible(&about.host, &self.host)
-                    .or_else(|| other.then(|| why.to_owned()))
-                    .or_else(|| older.then(|| newer.to_owned()))
+                incompatible(&about, &self.host, &self.program).or_else(|| older.then(|| newer.to_owned()))
             });
             facts
         };
@@ -452,10 +448,13 @@ impl Judge {
     }
 }
 
-/// Why an image of that host does not suit this one.
-pub(crate) fn incompatible(image: &Host, here: &Host) -> Option<String> {
-    let reasons = engine::compat::check(image, here, Strictness::Enforced).err()?;
-    Some(reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+/// Why an image could not be restored on this host, as this program.
+pub(crate) fn incompatible(about: &About, here: &Host, program: &str) -> Option<String> {
+    if let Err(reasons) = engine::compat::check(&about.host, here, Strictness::Enforced) {
+        return Some(reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
+    }
+    let other = "it was taken of another command, environment or bundle than is configured now";
+    (about.runtime.program != program).then(|| other.to_owned())
 }
 
 /// An error in the policies' words.

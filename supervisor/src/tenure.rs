@@ -29,7 +29,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use nodes::{NodeSeen, Nodes};
 pub(crate) use status::LeaseStatus;
-pub(crate) use task::{Ground, spawn};
+pub(crate) use task::{Ground, Wanted, spawn};
 
 use crate::status::Answer;
 

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant as Clock};
 use tokio::sync::Mutex;
 
 pub use engine::Recipe;
-pub(super) use engine::{Engine, Known, Mounted};
+pub(super) use engine::{Engine, Known, Mounted, program_of};
 pub use layout::{Layout, Volume, volumes_of};
 pub(super) use traces::{ExitNote, Traces};
 
@@ -119,12 +119,7 @@ impl<E: Engine> Container<E> {
         self.place.release_connections().await?;
         self.engine.ready().await?;
         self.place.shim_for_start(&self.shim, Isolation::None).await?;
-        if let Some(recipe) = self.engine.recipe()
-            && self.engine.find().await?.is_none()
-        {
-            self.engine.create(recipe).await?;
-        }
-        let known = self.known().await?;
+        let known = self.exists().await?;
         self.warn(&known);
         if known.pid.is_some() {
             tracing::info!(service = self.place.service, "the container runs already: taken over as it is");
@@ -133,6 +128,24 @@ impl<E: Engine> Container<E> {
         self.settled(known).await?;
         self.engine.start().await?;
         self.instance(self.known().await?).await
+    }
+
+    /// The container, created if it is missing and it is known how.
+    async fn exists(&self) -> Result<Known> {
+        if let Some(recipe) = self.engine.recipe()
+            && self.engine.find().await?.is_none()
+        {
+            self.engine.create(recipe).await?;
+        }
+        self.known().await
+    }
+
+    async fn make_ready_now(&self) -> Result<()> {
+        if self.rested_lately().await.is_some() {
+            return Ok(());
+        }
+        self.engine.ready().await?;
+        self.exists().await.map(drop)
     }
 
     /// Says what would fight us.
@@ -369,6 +382,10 @@ impl<E: Engine> Runtime for Container<E> {
 
     fn checkpoint<'a>(&'a self, dump: Dump<'a>) -> Effect<'a, Dumped> {
         Box::pin(self.checkpoint_now(dump))
+    }
+
+    fn make_ready(&self) -> Effect<'_, ()> {
+        Box::pin(self.make_ready_now())
     }
 
     fn restore<'a>(&'a self, from: RestoreFrom<'a>) -> Effect<'a, Instance> {

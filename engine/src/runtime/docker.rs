@@ -16,7 +16,7 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::sync::OnceCell;
 
-use super::container::{Container, Engine, ExitNote, Known, Mounted, Traces};
+use super::container::{Container, Engine, ExitNote, Known, Mounted, Traces, program_of};
 use super::{Effect, Place, Recipe, RestoreFrom, Runtime};
 use crate::checkpoint::WhileFrozen;
 use crate::criu::{Options, Tcp, close_connections};
@@ -216,7 +216,7 @@ impl Engine for Docker {
 
     fn program(&self) -> String {
         let Spec { container, recipe, socket: _ } = &self.spec;
-        blake3::hash(format!("{container:?} {recipe:?}").as_bytes()).to_string()
+        program_of(container, recipe.as_ref(), &[])
     }
 
     fn container(&self) -> &str {

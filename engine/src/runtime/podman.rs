@@ -14,7 +14,7 @@ use inspected::Inspected;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::container::{Container, Engine, ExitNote, Known, Traces};
+use super::container::{Container, Engine, ExitNote, Known, Traces, program_of};
 use super::{Effect, Place, Recipe, RestoreFrom, Runtime};
 use crate::checkpoint::WhileFrozen;
 use crate::criu::{Options, Tcp, close_connections};
@@ -149,7 +149,7 @@ impl Engine for Podman {
 
     fn program(&self) -> String {
         let Spec { container, recipe, program: _, options } = &self.spec;
-        blake3::hash(format!("{container:?} {recipe:?} {options:?}").as_bytes()).to_string()
+        program_of(container, recipe.as_ref(), options)
     }
 
     fn container(&self) -> &str {

@@ -35,6 +35,7 @@ impl Shared {
         fail_point("restore.intended");
         let prepared = blocking(move || store.open_for_restore(&id)).await?;
         fail_point("restore.prepared");
+        parts.runtime.make_ready().await?;
         let prepared = self.put_files_back(prepared).await?;
         fail_point("restore.files");
         let from = RestoreFrom {

@@ -8,7 +8,7 @@ use policies::service::{Event, Failure, FailureKind};
 
 use super::{Daemon, stand_in};
 use crate::service::Message;
-use crate::tenure::{self, Change};
+use crate::tenure::{self, Change, Wanted};
 
 /// How long the end of a service whose lease was lost is waited for. Its fence stands behind that.
 const END_MAX: Duration = Duration::from_secs(30);
@@ -21,8 +21,13 @@ impl Daemon {
         if let (Some(leases), Some(failover)) = (&self.leases, service.failover.clone())
             && !self.watched.contains_key(name)
         {
-            let window = service.policy.ladder.window;
-            let watching = tenure::spawn(leases, name.clone(), (failover, window), &self.node);
+            let parts = self.ground.parts(name, service);
+            let wanted = Wanted {
+                failover,
+                window: service.policy.ladder.window,
+                runtime: parts.map(|parts| parts.runtime).map_err(|error| error.to_string()),
+            };
+            let watching = tenure::spawn(leases, name.clone(), wanted, &self.node);
             self.watched.insert(name.clone(), watching);
         }
     }

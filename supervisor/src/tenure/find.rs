@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use engine::compat::{self, Host, Strictness};
-use engine::images::{Prepared, Store};
+use engine::compat::Host;
+use engine::images::{About, Prepared, Store};
 use engine::replica::Replica;
-use policies::id::{Epoch, ImageId, ServiceName};
+use engine::runtime::Runtime;
+use policies::id::{ImageId, ServiceName};
 use policies::image::ImageVerdict;
 use policies::lease::Replicated;
 
-use crate::carry_out::blocking;
+use crate::carry_out::{blocking, incompatible};
 use crate::replicas::Replicas;
 
 /// Where images of one service may be.
@@ -18,6 +19,8 @@ pub(super) struct Sources {
     pub(super) service: ServiceName,
     pub(super) store: Store,
     pub(super) host: Host,
+    /// What it is here; or why it cannot be put together.
+    pub(super) runtime: Result<Arc<dyn Runtime>, String>,
     pub(super) replicas: Vec<Arc<Replica>>,
     /// What is sent from here.
     pub(super) pushed: Replicas,
@@ -29,6 +32,8 @@ struct Candidate {
     suspect: bool,
     /// Where it is; `None`: here.
     from: Option<Arc<Replica>>,
+    /// Why it could not be restored here.
+    unfit: Option<String>,
 }
 
 /// What was looked for.
@@ -41,6 +46,15 @@ pub(super) struct Found {
 }
 
 impl Sources {
+    /// Whether the service could be restored here at all, images aside: what it is made of is there.
+    ///
+    /// # Errors
+    /// Why not, for people.
+    pub(super) async fn make_ready(&self) -> Result<(), String> {
+        let runtime = self.runtime.clone()?;
+        runtime.make_ready().await.map_err(|e| e.to_string())
+    }
+
     /// Finds the newest image that suits this host, brings it here and makes it ready. Places that do not answer are passed over: what
     /// was acknowledged is known from the lease.
     pub(super) async fn newest(&self) -> engine::Result<Found> {
@@ -54,12 +68,20 @@ impl Sources {
         // A suspect one only if there is no other; then the newest; then the nearest.
         let rank = |one: &Candidate| (!one.suspect, one.image.clone(), one.from.is_none());
         candidates.sort_by_key(rank);
+        let mut unfit = None;
         while let Some(candidate) = candidates.pop() {
+            let id = &candidate.image.image;
+            if let Some(why) = &candidate.unfit {
+                // They are mostly unfit for one reason: the newest one's says enough.
+                unfit.get_or_insert_with(|| format!("image {id}: {why}"));
+                continue;
+            }
             match self.bring(&candidate).await {
                 Ok(prepared) => return Ok(Found { image: Some((candidate.image, prepared)), silent }),
-                Err(error) => silent.push(format!("image {}: {error}", candidate.image.image)),
+                Err(error) => silent.push(format!("image {id}: {error}")),
             }
         }
+        silent.extend(unfit);
         Ok(Found { image: None, silent })
     }
 
@@ -67,21 +89,18 @@ impl Sources {
         let (store, service) = (self.store.clone(), self.service.clone());
         let records = blocking(move || store.list(&service)).await?;
         let usable = records.into_iter().filter(|record| record.facts.usable()).filter_map(|record| {
-            let about = record.about.filter(|about| self.suits(&about.host))?;
-            Some(candidate(about.epoch, record.facts.id, record.facts.verdict, None))
+            Some(self.candidate(&record.about?, record.facts.id, record.facts.verdict, None))
         });
         Ok(usable.collect())
     }
 
     async fn there(&self, replica: &Arc<Replica>) -> engine::Result<Vec<Candidate>> {
         let copies = replica.images(&self.service).await?;
-        let suiting = copies.into_iter().filter(|copy| self.suits(&copy.head.about().host));
-        Ok(suiting
-            .map(|copy| {
-                let (head, from) = (copy.head, Some(Arc::clone(replica)));
-                candidate(head.about().epoch, head.id().clone(), copy.verdict, from)
-            })
-            .collect())
+        let candidates = copies.into_iter().map(|copy| {
+            let (head, from) = (copy.head, Some(Arc::clone(replica)));
+            self.candidate(head.about(), head.id().clone(), copy.verdict, from)
+        });
+        Ok(candidates.collect())
     }
 
     async fn bring(&self, candidate: &Candidate) -> engine::Result<Prepared> {
@@ -93,11 +112,23 @@ impl Sources {
         blocking(move || store.open_for_restore(&id)).await
     }
 
-    fn suits(&self, host: &Host) -> bool {
-        compat::check(host, &self.host, Strictness::Enforced).is_ok()
+    /// What the ladder would not use here is none that could be taken over from.
+    fn candidate(
+        &self,
+        about: &About,
+        image: ImageId,
+        verdict: ImageVerdict,
+        from: Option<Arc<Replica>>,
+    ) -> Candidate {
+        let unfit = match &self.runtime {
+            Ok(runtime) => incompatible(about, &self.host, &runtime.features().program),
+            Err(why) => Some(why.clone()),
+        };
+        Candidate {
+            image: Replicated { epoch: about.epoch, image },
+            suspect: verdict == ImageVerdict::Suspect,
+            from,
+            unfit,
+        }
     }
-}
-
-fn candidate(epoch: Epoch, image: ImageId, verdict: ImageVerdict, from: Option<Arc<Replica>>) -> Candidate {
-    Candidate { image: Replicated { epoch, image }, suspect: verdict == ImageVerdict::Suspect, from }
 }

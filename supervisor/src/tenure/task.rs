@@ -16,6 +16,7 @@ use engine::images::Prepared;
 use engine::lease::Held;
 use engine::replica::Epochs;
 use engine::replica::peer::Holding;
+use engine::runtime::Runtime;
 use policies::id::{Epoch, ServiceName};
 use policies::lease::holder::{self, Holder};
 use policies::lease::standby::{self, Standby};
@@ -60,12 +61,26 @@ pub(crate) struct Ground {
     pub(crate) stop: CancellationToken,
 }
 
+/// What is configured of one service.
+pub(crate) struct Wanted {
+    /// Who else may run it, and what goes with it.
+    pub(crate) failover: Failover,
+    /// How long a node that could not bring it back counts as unfit.
+    pub(crate) window: Duration,
+    /// What would run it here; or why nothing could.
+    pub(crate) runtime: Result<Arc<dyn Runtime>, String>,
+}
+
 /// What came of something that was commanded.
 enum Answer {
     Standby(standby::Event),
     Holder(holder::Event),
     Acquired(Held, Moment),
-    Prepared(Box<Result<Option<(Replicated, Prepared)>, String>>),
+    Prepared {
+        newest: Box<Result<Option<(Replicated, Prepared)>, String>>,
+        /// Why nothing could be restored here, images aside.
+        unable: Option<String>,
+    },
     /// What nodes say is known anew: now it can be chosen.
     Refreshed(Wish),
     /// A replica has an image of the running service: the real one may begin; or why not.
@@ -109,15 +124,17 @@ struct Task {
 pub(crate) fn spawn(
     ground: &Ground,
     service: ServiceName,
-    (failover, window): (Failover, Duration),
+    wanted: Wanted,
     node: &Node,
 ) -> CancellationToken {
+    let Wanted { failover, window, runtime } = wanted;
     let stop = ground.stop.child_token();
     let ground = Ground { stop: stop.clone(), ..ground.clone() };
     let sources = Sources {
         service: service.clone(),
         store: node.store.clone(),
         host: node.host.clone(),
+        runtime,
         replicas: node.replicas.of(&service),
         pushed: node.replicas.clone(),
     };
@@ -254,7 +271,7 @@ impl Task {
                 self.tell("lease-acquired", format!("the lease was acquired, in epoch {epoch}"));
                 self.standby_event(standby::Event::Acquired { epoch }).await;
             }
-            Answer::Prepared(prepared) => self.was_prepared(*prepared),
+            Answer::Prepared { newest, unable } => self.was_prepared(*newest, unable),
         }
     }
 
@@ -381,7 +398,11 @@ impl Task {
         self.holder.is_none() && self.preparing.is_none()
     }
 
-    fn was_prepared(&mut self, prepared: Result<Option<(Replicated, Prepared)>, String>) {
+    fn was_prepared(
+        &mut self,
+        prepared: Result<Option<(Replicated, Prepared)>, String>,
+        unable: Option<String>,
+    ) {
         self.preparing = None;
         self.prepare_at = tokio::time::Instant::now() + self.ground.cluster.settings.renew_interval;
         let why = match prepared {
@@ -393,7 +414,7 @@ impl Task {
             Err(why) => Some(why),
         };
         let image = self.prepared.as_ref().map(|(image, _)| image.image.to_string());
-        let why = self.unfit.why(now()).or(why);
+        let why = self.unfit.why(now()).or(unable).or(why);
         self.publish_readiness(image, why);
     }
 

@@ -28,6 +28,15 @@ impl Recipe {
     }
 }
 
+/// BLAKE3 of what is configured to run. A container that is created to order is the same under any name: each host may have one of its own.
+pub(in crate::runtime) fn program_of(container: &str, recipe: Option<&Recipe>, options: &[String]) -> String {
+    let what = match recipe {
+        Some(recipe) => format!("{recipe:?} {options:?}"),
+        None => format!("{container:?} {options:?}"),
+    };
+    blake3::hash(what.as_bytes()).to_string()
+}
+
 /// The verbs in which engines differ.
 pub(in crate::runtime) trait Engine: Send + Sync + std::fmt::Debug + 'static {
     /// Its name in configuration and images.

@@ -96,15 +96,22 @@ impl Task {
 
     /// A standby keeps the newest image ready.
     pub(super) fn prepare(&mut self) {
-        let sources = self.sources.clone();
+        let (sources, addresses) = (self.sources.clone(), Arc::clone(&self.ground.addresses));
+        let address = self.address.clone();
         self.preparing = Some(self.ask(move |_| async move {
-            Some(Answer::Prepared(Box::new(match sources.newest().await {
+            let able = match &address {
+                Some(address) => addresses.could_take(address).await.map_err(|e| e.to_string()),
+                None => Ok(()),
+            };
+            let able = able.and(sources.make_ready().await);
+            let newest = match sources.newest().await {
                 Ok(found) if found.image.is_none() && !found.silent.is_empty() => {
                     Err(found.silent.join("; "))
                 }
                 Ok(found) => Ok(found.image),
                 Err(error) => Err(error.to_string()),
-            })))
+            };
+            Some(Answer::Prepared { newest: Box::new(newest), unable: able.err() })
         }));
     }
 
