@@ -30,6 +30,7 @@ pub mod matrix;
 mod network;
 mod node;
 pub mod pair;
+pub mod pki;
 mod port;
 mod segment;
 mod settings;

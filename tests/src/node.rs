@@ -185,6 +185,15 @@ impl Node {
         self.set(service, &format!("{kind}.command"), &list(&command));
     }
 
+    /// What talks to a counter that was added.
+    ///
+    /// # Panics
+    /// If it was not.
+    #[must_use]
+    pub fn counter(&self, service: &str) -> Counter {
+        self.counters[service]
+    }
+
     /// A further service of any kind, whose port is looked at; what runs it is the caller's to [`Self::set`], and to wait for.
     pub fn add_service(&mut self, service: &str) -> SocketAddr {
         let port = Port::take();

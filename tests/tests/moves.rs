@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use system_tests::pair::{Leases, Pair, lose, runs};
-use system_tests::{Etcd, LIMIT, Node, wait_for, wait_until};
+use system_tests::pair::{Leases, Pair, lose, quoted, runs};
+use system_tests::pki::{certificates, tls};
+use system_tests::{Etcd, Host, LIMIT, Node, Runtime, wait_for, wait_until};
 
 fn bucket() -> Leases {
     Leases::Bucket(tempfile::tempdir().expect("a folder"))
@@ -231,4 +232,40 @@ fn what_was_stopped_on_purpose_stays_so_on_the_other_host() {
     wait_until(LIMIT, "it is stopped still", || pair.other.state("counter") == "stopped");
     assert_eq!(pair.other.command(&["start", "counter"]).code, Some(0));
     pair.other.wait_healthy("counter");
+}
+
+/// No folder and no bucket: each brings its images to the other.
+#[test]
+fn images_at_peers_are_enough() {
+    let Some(host) = Host::or_skip(Runtime::Process) else { return };
+    let pki = tempfile::tempdir().expect("a folder");
+    let (mut one, counter) = Node::with_counter(host, Runtime::Process, &[]);
+    let mut other = Node::new(host);
+    other.share_counter("counter", &one);
+    certificates(&one, pki.path(), &["alpha", "beta"]);
+    let ports = [one.take_port(), other.take_port()];
+    let mut number = 0;
+    let mut pair = Pair::of(bucket(), (one, other), counter, &mut |node| {
+        let name = ["alpha", "beta"][number];
+        node.set_in("api", "listen", &quoted(&format!("127.0.0.1:{}", ports[number])));
+        node.set_in("api", "tls", &tls(pki.path(), name));
+        let peer = format!("peer://127.0.0.1:{}", ports[1 - number]);
+        node.set_in("store.replica#0", "url", &quoted(&peer));
+        number += 1;
+    });
+    let image = pair.replicate(6);
+    let mark = pair.other.mark();
+    lose(&mut pair.one);
+    let back = pair.other.wait_for_event(mark, "recovered", |_| true);
+    assert_eq!(back.image.as_deref(), Some(image.as_str()));
+    pair.counter.count_to(8);
+
+    // It comes back with an older image than the other has by now, and is brought the newest.
+    pair.one.start_only();
+    let newest = pair.other.checkpoint("counter");
+    wait_ready(&pair.other, &pair.one, &newest);
+    let moved = pair.other.command(&["migrate", "counter", pair.one.name()]);
+    assert_eq!(moved.code, Some(0), "{moved:?}");
+    assert_eq!(pair.counter.value(), 8);
+    assert!(runs(&pair.one) && !runs(&pair.other));
 }

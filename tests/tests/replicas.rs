@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use system_tests::pair::quoted;
+use system_tests::pki::{certificates, tls};
 use system_tests::{Counter, Host, LIMIT, Node, Runtime, wait_for, wait_until};
 
 /// A folder that stands for a disk of another host; gone with the test.
@@ -40,10 +42,6 @@ fn sending_to(url: &str) -> Option<(Node, Counter)> {
     let (mut node, counter) = Node::with_counter(host, Runtime::Process, &[]);
     node.set_in("store.replica#0", "url", &quoted(url));
     Some((node, counter))
-}
-
-fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
 }
 
 fn wait_replicated(node: &Node, image: &str) {
@@ -248,22 +246,6 @@ fn a_peer_receives_over_mutual_tls_and_gives_back() {
     let mark = alpha.mark();
     alpha.start();
     alpha.wait_for_event(mark, "replica-failed", |event| event.text.contains("cert init"));
-}
-
-fn certificates(node: &Node, folder: &Path, names: &[&str]) {
-    let folder = folder.display().to_string();
-    node.write_config();
-    node.json(&["cert", "init", &folder]);
-    for name in names {
-        node.json(&["cert", "issue", &folder, "--node", name, "--address", "127.0.0.1"]);
-    }
-}
-
-fn tls(folder: &Path, name: &str) -> String {
-    let file = |name: String| quoted(&folder.join(name).display().to_string());
-    let (ca, cert, key) =
-        (file("ca.crt".to_owned()), file(format!("{name}.crt")), file(format!("{name}.key")));
-    format!("{{ ca = {ca}, cert = {cert}, key = {key} }}")
 }
 
 fn biggest(folder: &Path) -> PathBuf {

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: the paper's tables, for criu, runc and us (docs/benchmarks.md).
+//! `cargo xtask bench`: the paper's tables, for criu, runc and us; `cargo xtask bench hosts`: what crosses hosts (docs/benchmarks.md).
 //!
 //! Refuses to measure anything but release binaries.
 
@@ -17,8 +17,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         help.args(["run", "--quiet", "--package", "benches", "--bin", "bench", "--"]).args(arguments);
         return command::run(&mut help);
     }
-    let prepared = prepare::release(&["supervisor", "memhog", "benches"])?;
-    let program = prepared.binaries.join("bench");
+    let prepared = prepare::release(&["supervisor", "counter", "memhog", "benches"])?;
+    let (name, arguments) = match arguments.split_first() {
+        Some((first, rest)) if first == "hosts" => ("hosts", rest),
+        Some(_) | None => ("bench", arguments),
+    };
+    let program = prepared.binaries.join(name);
     let mut bench = match Containers::start(&prepared.environment) {
         Ok(containers) => {
             // Where docker and podman are, so that all are measured in the same place.
