@@ -40,14 +40,21 @@ fn main() {
     let options = Options::parse();
     let mut away = [const { Vec::new() }; 3];
     for round in 0..options.rounds {
-        for (place, measured) in [lost(&options), moved(&options), by_podman(&options)].into_iter().enumerate() {
+        for (place, measured) in
+            [lost(&options), moved(&options), by_podman(&options)].into_iter().enumerate()
+        {
             let Some(time) = measured else { continue };
             println!("round {round}: {}: {:.0} ms", NAMES[place], time.as_secs_f64() * 1e3);
             away[place].push(time.as_secs_f64() * 1e3);
         }
     }
     let summaries = away.map(Summary::of);
-    println!("\n{} MiB, ttl {}, {} rounds; ms without an answer", options.size, humantime::format_duration(options.ttl), options.rounds);
+    println!(
+        "\n{} MiB, ttl {}, {} rounds; ms without an answer",
+        options.size,
+        humantime::format_duration(options.ttl),
+        options.rounds
+    );
     for (name, summary) in NAMES.iter().zip(&summaries) {
         if let Some(of) = summary {
             println!("{name:<22} median {:>6.0}   min {:>6.0}   max {:>6.0}", of.median, of.min, of.max);
@@ -113,7 +120,8 @@ fn by_podman(options: &Options) -> Option<Duration> {
     container.start();
     container.counter().count_to(3);
     let counter = container.counter();
-    let [here, there] = ["here.tar", "there.tar"].map(|name| options.folder.join(format!("{}-{name}", container.name())));
+    let [here, there] =
+        ["here.tar", "there.tar"].map(|name| options.folder.join(format!("{}-{name}", container.name())));
     let text = |path: &Path| path.display().to_string();
     let begun = Instant::now();
     containers.done(&["container", "checkpoint", "--export", &text(&here), container.name()]);

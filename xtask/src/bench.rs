@@ -17,7 +17,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         help.args(["run", "--quiet", "--package", "benches", "--bin", "bench", "--"]).args(arguments);
         return command::run(&mut help);
     }
-    let prepared = prepare::release(&["supervisor", "counter", "memhog", "benches"])?;
+    let prepared = prepare::release(&["supervisor", "counter", "memhog", "benches", "system-tests"])?;
     let (name, arguments) = match arguments.split_first() {
         Some((first, rest)) if first == "hosts" => ("hosts", rest),
         Some(_) | None => ("bench", arguments),
@@ -28,7 +28,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
             // Where docker and podman are, so that all are measured in the same place.
             let mut bench = containers.inside(&program);
             containers.apply(&mut bench);
-            let done = command::run(prepared.environment.apply(bench.args(arguments)));
+            let done = command::run(
+                prepared
+                    .environment
+                    .apply(bench.args(arguments))
+                    .env("SUPERVISOR_BIN_DIR", &prepared.binaries),
+            );
             drop(containers);
             return done;
         }
@@ -37,5 +42,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
             Command::new(program)
         }
     };
-    command::run(prepared.environment.apply(bench.args(arguments)))
+    command::run(
+        prepared.environment.apply(bench.args(arguments)).env("SUPERVISOR_BIN_DIR", &prepared.binaries),
+    )
 }

@@ -121,12 +121,7 @@ struct Task {
 }
 
 /// Watches over a service's lease from now on, until it is cancelled.
-pub(crate) fn spawn(
-    ground: &Ground,
-    service: ServiceName,
-    wanted: Wanted,
-    node: &Node,
-) -> CancellationToken {
+pub(crate) fn spawn(ground: &Ground, service: ServiceName, wanted: Wanted, node: &Node) -> CancellationToken {
     let Wanted { failover, window, runtime } = wanted;
     let stop = ground.stop.child_token();
     let ground = Ground { stop: stop.clone(), ..ground.clone() };

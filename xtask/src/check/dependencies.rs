@@ -65,7 +65,12 @@ const TABLE: [Row; 9] = [
     },
     Row { name: "counter", may_use: &[], must_not_reach: &[], others: Others::None },
     Row { name: "memhog", may_use: &[], must_not_reach: &[], others: Others::Allowed },
-    Row { name: "benches", may_use: &["engine", "system-tests"], must_not_reach: &[], others: Others::Allowed },
+    Row {
+        name: "benches",
+        may_use: &["engine", "system-tests"],
+        must_not_reach: &[],
+        others: Others::Allowed,
+    },
     Row { name: "xtask", may_use: &[], must_not_reach: &[], others: Others::Allowed },
 ];
 
