@@ -10,6 +10,7 @@ mod docker;
 mod etcd;
 mod host;
 mod launcher;
+mod machine;
 mod netfilter;
 mod podman;
 mod redis;
@@ -77,6 +78,7 @@ pub(crate) fn set_up() -> Result<Environment> {
     docker::bring(&cache).context("set-up of docker")?;
     podman::bring(&cache).context("set-up of podman")?;
     services::bring(&cache).context("set-up of the matrix's services")?;
+    machine::bring(&cache).context("set-up of a Debian with systemd")?;
     Ok(Environment { criu: Some(criu), path: path_with(&cache.bin())? })
 }
 
