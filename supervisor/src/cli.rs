@@ -14,6 +14,7 @@ mod failure;
 mod generated;
 mod images;
 mod import;
+mod init;
 mod install_unit;
 mod rekey;
 mod replica;
@@ -90,6 +91,8 @@ pub(crate) enum Command {
         #[arg(long)]
         print_schema: bool,
     },
+    /// Write a configuration to begin with, of the containers that run here [default file: /etc/supervisor/ha.toml]
+    Init,
     /// Write a unit for systemd that runs the supervisor with the configuration; enables nothing unless asked to
     InstallUnit(install_unit::Wanted),
     /// Say what this host can do, or whether a service can be checkpointed, and how to mend what can't
@@ -245,6 +248,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         None | Some(Command::Run) => run::run(globals.config.unwrap_or_default()).await,
         Some(Command::Check { print_schema: true }) => screen.print(&config::schema()),
         Some(Command::Check { print_schema: false }) => check::check(&screen, config),
+        Some(Command::Init) => init::init(&screen, config).await,
         Some(Command::InstallUnit(wanted)) => install_unit::install_unit(&screen, config, &wanted).await,
         Some(Command::Completions { shell }) => generated::completions(&screen, shell),
         Some(Command::Man { folder }) => generated::man(&screen, &folder),

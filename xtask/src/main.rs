@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask setup | check | fix | test | matrix | demo | bench`.
+//! Developer commands: `cargo xtask setup | check | fix | test | matrix | demo | bench | package`.
 //!
 //! They bring what the tests need (a CRIU that works on this kernel, runc, docker, podman, redis) into a cache folder outside
 //! the checkout, and run what CI runs. Refuses: changing the host's apt configuration, starting
@@ -12,6 +12,7 @@ mod containers;
 mod demo;
 mod fix;
 mod matrix;
+mod package;
 mod prepare;
 mod setup;
 mod test;
@@ -28,6 +29,7 @@ usage: cargo xtask COMMAND
   matrix   set-up, then what can be checkpointed in which runtime; writes docs/compatibility.md
   demo     set-up, then the demonstration: kill, hang and damage, and the state survives
   bench    set-up, then the measurements
+  package  a Debian package and a tarball, in target/package
 
 environment:
   SUPERVISOR_CACHE_DIR   where set-up keeps what it built (root: /var/cache/supervisor-dev)
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         "matrix" => matrix::run(),
         "demo" => demo::run(&rest),
         "bench" => bench::run(&rest),
+        "package" => package::run(&rest),
         containers::KEEPER => containers::keep(),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");

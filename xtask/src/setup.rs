@@ -25,7 +25,7 @@ use anyhow::{Context, Result};
 
 use crate::cache::{self, Cache};
 
-pub(crate) use host::{SYSTEM_FOLDERS, find_program, is_root};
+pub(crate) use host::{SYSTEM_FOLDERS, find_program, first_version, is_root};
 pub(crate) use podman::Parts as PodmanParts;
 
 /// What later commands are started with, so that they use what set-up brought.

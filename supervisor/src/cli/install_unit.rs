@@ -248,7 +248,8 @@ mod tests {
 
         fn install(&self) -> Result<(), Failure> {
             let config = self.folder.path().join("ha.toml");
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             // Never a systemd of whoever runs this test.
             runtime.block_on(install(&Screen::plain(), Some(&config), &self.wanted, false))
         }
@@ -264,7 +265,8 @@ mod tests {
         assert_eq!(place.steps(false).expect("free"), [Step::Write]);
         assert_eq!(place.steps(true).expect("free"), [Step::Write, systemctl(&["daemon-reload"])]);
         place.wanted.enable = true;
-        let enabled = [Step::Write, systemctl(&["daemon-reload"]), systemctl(&["enable", "--now", "s.service"])];
+        let enabled =
+            [Step::Write, systemctl(&["daemon-reload"]), systemctl(&["enable", "--now", "s.service"])];
         assert_eq!(place.steps(true).expect("free"), enabled);
         assert_eq!(place.steps(false).expect("free"), [Step::Write, systemctl(&["enable", "s.service"])]);
         std::fs::write(&place.wanted.unit, "[Unit]\nours\n").expect("room");
@@ -284,7 +286,10 @@ mod tests {
         let refused = place.install().expect_err("it was edited");
         let text = refused.to_string();
         assert_eq!(refused.exit_code(), 4);
-        assert!(text.contains("\n  -WatchdogSec=5s\n  +WatchdogSec=30s\n") && text.contains("--replace"), "{text}");
+        assert!(
+            text.contains("\n  -WatchdogSec=5s\n  +WatchdogSec=30s\n") && text.contains("--replace"),
+            "{text}"
+        );
         assert_eq!(place.unit(), edited);
         place.wanted.replace = true;
         place.install().expect("asked for");

@@ -67,7 +67,9 @@ mod tests {
 
     #[test]
     fn paths_that_cannot_be_written_are_refused() {
-        for (program, config) in [("/opt/a b/supervisor", "/x"), ("/opt/$x", "/x"), ("/bin/x", "/a\nExecStop=/x")] {
+        for (program, config) in
+            [("/opt/a b/supervisor", "/x"), ("/opt/$x", "/x"), ("/bin/x", "/a\nExecStop=/x")]
+        {
             let failure = text(Path::new(program), Path::new(config)).expect_err("refused");
             assert!(failure.exit_code() == 2 && failure.to_string().contains("systemd needs"), "{failure}");
         }
