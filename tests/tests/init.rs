@@ -17,7 +17,7 @@ fn init(engine: Engine) {
     let mount = format!("{}:/bound", bind.display());
     let arguments = ["--listen", "0.0.0.0:8080"];
     let container =
-        containers.create("found", &["--publish", "127.0.0.1:0:8080", "--volume", &mount], &arguments);
+        containers.create("found", &["--publish", "127.0.0.1::8080", "--volume", &mount], &arguments);
     let idle = containers.create("idle", &[], &arguments);
     container.start();
 

@@ -4,6 +4,8 @@ use system_tests::{CONFIG, Counter, LIMIT, Machine, wait_for, wait_until};
 
 const UNIT: &str = "supervisor.service";
 const PORT: u16 = 8080;
+/// A file of the counter's volume.
+const NOTE: &str = "/srv/counter/note";
 const COUNTER: &str = "\
 [service.counter]
 process = { command = [\"/usr/local/bin/counter\", \"--listen\", \"127.0.0.1:8080\"] }
@@ -11,6 +13,7 @@ process = { command = [\"/usr/local/bin/counter\", \"--listen\", \"127.0.0.1:808
 interval = \"never\"
 trial = false
 on = []
+volumes = [\"/srv/counter\"]
 [service.counter.probe.health]
 http = { url = \"http://127.0.0.1:8080/health\" }
 interval = \"500ms\"
@@ -25,6 +28,7 @@ fn installed() -> Option<(Machine, Counter)> {
     let machine = Machine::or_skip()?;
     machine.bring_programs();
     machine.write(CONFIG, COUNTER);
+    machine.write(NOTE, "first");
     let said = machine.done(&["supervisor", "--config", CONFIG, "install-unit", "--enable"]);
     assert_eq!(
         said,
@@ -99,6 +103,8 @@ fn a_reload_of_the_unit_reads_the_configuration_anew() {
     let service = machine.healthy("counter");
     let supervisor = machine.property(UNIT, "MainPID");
     let second = COUNTER.replace("service.counter", "service.second").replace("8080", "8081");
+    let second = second.replace("/srv/counter", "/srv/second");
+    machine.write("/srv/second/note", "");
     machine.write(CONFIG, &format!("{COUNTER}\n{second}"));
     machine.done(&["systemctl", "reload", UNIT]);
     let _ = machine.healthy("second");
@@ -121,11 +127,14 @@ fn a_service_is_restored_by_criu_under_the_unit() {
         machine.events().iter().any(|e| e.kind == "image-judged" && e.text.ends_with("is good"))
     });
     counter.count_to(9);
+    machine.write(NOTE, "second");
     machine.signal(&machine.healthy("counter").to_string(), "KILL");
     wait_until(LIMIT, "it is restored", || machine.count("recovered") == 1);
     let _ = machine.healthy("counter");
     assert_eq!(counter.value(), 5, "as it was at the checkpoint");
     counter.assert_whole();
+    let note = std::fs::read_to_string(machine.path(NOTE)).expect("the volume's file");
+    assert_eq!(note, "first", "its files too, held still by the freezer of a pure cgroup v2");
 
     // What was restored is adopted like what was started.
     let restored = machine.healthy("counter");
@@ -137,7 +146,7 @@ fn a_service_is_restored_by_criu_under_the_unit() {
 fn the_unit_is_sound_and_is_not_written_over() {
     let Some((machine, _)) = installed() else { return };
     let file = format!("/etc/systemd/system/{UNIT}");
-    assert_eq!(machine.done(&["systemd-analyze", "verify", &file]), "");
+    assert_eq!(machine.done(&["systemd-analyze", "--man=no", "verify", &file]), "");
     let install = ["supervisor", "--config", CONFIG, "install-unit"];
     assert!(machine.done(&install).starts_with(&format!("{file} is so already")));
     machine.done(&["sed", "-i", "s/WatchdogSec=30s/WatchdogSec=7s/", &file]);

@@ -21,9 +21,11 @@ mount -t overlay -o "lowerdir=$root,upperdir=upper,workdir=work" overlay root
 cd root
 
 mount -t proc proc proc
-# Settings of the kernel are the host's.
-mount --bind proc/sys proc/sys
-mount -o remount,bind,ro proc/sys
+# Settings of the kernel that are the host's; systemd would change some. CRIU writes to one of the others.
+for settings in proc/sys/fs proc/sys/vm; do
+    mount --bind $settings $settings
+    mount -o remount,bind,ro $settings
+done
 mount -t sysfs -o ro sysfs sys
 mount -t cgroup2 cgroup2 sys/fs/cgroup
 mount -t tmpfs -o mode=755 tmpfs run
@@ -33,13 +35,14 @@ for device in "null 3" "zero 5" "full 7" "random 8" "urandom 9"; do
     mknod -m 666 "dev/${device% *}" c 1 "${device#* }"
 done
 mknod -m 666 dev/tty c 5 0
-mkdir dev/pts dev/shm
+mkdir dev/net dev/pts dev/shm
+mknod -m 666 dev/net/tun c 10 200
 mount -t devpts -o newinstance,ptmxmode=666,mode=620 devpts dev/pts
 mount -t tmpfs -o mode=1777 tmpfs dev/shm
 ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
 
-hostname machine
+echo machine > etc/hostname
 mkdir old
 pivot_root . old
 umount -l old
