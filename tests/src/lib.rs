@@ -11,6 +11,7 @@
 //!   Containers    docker or podman of our own, apart from the host's; a Container is removed when dropped
 //!     Network     the network namespace that they are in; a node or a client can be put there too
 //!   Machine       a systemd as process 1, on a pure cgroup v2; switched off when dropped
+//!   Pair          two nodes, one service, leases and images that both see
 //!   Segment       hosts of their own on one Ethernet: network namespaces at a bridge; removed when dropped
 //!   matrix        what can be checkpointed in which runtime: rows as data, cells for real, and the document of them
 //! ```
@@ -30,6 +31,7 @@ mod machine;
 pub mod matrix;
 mod network;
 mod node;
+pub mod pair;
 mod port;
 mod segment;
 mod settings;
