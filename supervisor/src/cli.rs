@@ -1,7 +1,7 @@
 //! The command line: what it understands, one file a command.
 //!
-//! Commands talk to the running supervisor over its socket; only `run`, `check`, `doctor` and what prepares a host need none. It refuses to decide or to touch
-//! a service or the store: that is for the supervisor at the other end.
+//! Commands talk to the running supervisor over its socket; only `run`, `check`, `doctor` and what prepares a host need none. It
+//! refuses to decide or to touch a service or the store: that is for the supervisor at the other end.
 
 mod act;
 mod cert;
