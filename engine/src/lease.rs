@@ -97,7 +97,8 @@ pub struct Said {
 
 impl Said {
     fn encode(&self) -> Result<Vec<u8>> {
-        serde_json::to_vec(self).map_err(|e| Error::Internal(Report::new("write what a node says").because(e)))
+        serde_json::to_vec(self)
+            .map_err(|e| Error::Internal(Report::new("write what a node says").because(e)))
     }
 }
 

@@ -81,7 +81,7 @@ mod tests {
 
     use super::{Candidate, Preference, Readiness, rank, turn_after};
     use crate::id::{NodeName, ServiceName};
-    
+
     fn node(name: &str) -> NodeName {
         NodeName::try_from(name).unwrap()
     }

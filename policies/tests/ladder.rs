@@ -119,7 +119,12 @@ fn fail_over_has_its_place_among_the_rungs_while_a_standby_is_ready() {
 #[test]
 fn what_is_exhausted_goes_to_a_standby_if_so_configured_and_one_is_ready() {
     let rungs = vec![Rung::ColdStart];
-    let settings = |on_exhausted| Settings { rungs: rungs.clone(), max_attempts: 1, on_exhausted, ..Settings::default() };
+    let settings = |on_exhausted| Settings {
+        rungs: rungs.clone(),
+        max_attempts: 1,
+        on_exhausted,
+        ..Settings::default()
+    };
     let last = |mut ladder: Ladder| fail_all(&mut ladder, &[], FailureKind::Internal).pop();
     assert_eq!(last(with_a_standby(settings(OnExhausted::FailOver))).as_deref(), Some("fail-over"));
     assert_eq!(last(with_a_standby(settings(OnExhausted::Stop))).as_deref(), Some("gave up after 1"));

@@ -6,15 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use policies::cadence;
 use policies::health::{self, Role};
 use policies::id::{Attempt, ImageId};
+use policies::ladder::{self, Elsewhere};
 use policies::service::{
     CheckpointReason, Command, Event, Exit, Failure, FailureKind, ImageFacts, ImageVerdict, Notice, Reaction,
     RestartPolicy, Service, Settings, StateName,
 };
-use policies::ladder::{self, Elsewhere};
 use policies::time::{Instant, WallTime};
-use policies::cadence;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;

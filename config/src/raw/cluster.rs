@@ -5,7 +5,8 @@ use policies::lease;
 use crate::read::Table;
 use crate::settings::{Cluster, ClusterTls, Failback, Failover, Lease};
 use crate::values::{
-    bucket, choice, command, count, device, duration, endpoint, network_address, node_name, path, service_name,
+    bucket, choice, command, count, device, duration, endpoint, network_address, node_name, path,
+    service_name,
 };
 
 pub(super) fn cluster(table: Table<'_>) -> Cluster {

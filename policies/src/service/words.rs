@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::failure::Failure;
 use crate::id::{Attempt, ImageId};
 use crate::image::{ImageFacts, ImageVerdict};
-use crate::word::words;
 use crate::ladder::Elsewhere;
+use crate::word::words;
 use crate::{backoff, cadence, health, ladder};
 
 /// When a service that ended is brought back.

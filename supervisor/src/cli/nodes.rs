@@ -33,10 +33,18 @@ pub(crate) async fn drain(screen: &Screen, client: &Client, limit: Duration) -> 
     }
     let bad: Vec<_> = drained.iter().filter(|s| !["done", "stays"].contains(&s.outcome.as_str())).collect();
     if bad.is_empty() {
-        return if screen.is_json() { Ok(()) } else { screen.line("this node takes nothing over until `undrain`") };
+        return if screen.is_json() {
+            Ok(())
+        } else {
+            screen.line("this node takes nothing over until `undrain`")
+        };
     }
     let text = format!("{} still here", words::count(bad.len(), "service"));
-    if bad.iter().all(|s| s.outcome == "accepted") { Err(Failure::Unfinished(text)) } else { Err(Failure::Failed(text)) }
+    if bad.iter().all(|s| s.outcome == "accepted") {
+        Err(Failure::Unfinished(text))
+    } else {
+        Err(Failure::Failed(text))
+    }
 }
 
 /// Lets the node take services over again.
@@ -55,7 +63,11 @@ fn shown(screen: &Screen, nodes: &[NodeSeen]) -> String {
         moods.extend(own.iter().map(|_| if node.there { Mood::Plain } else { Mood::Bad }));
         rows.extend(own);
     }
-    if rows.is_empty() { "no node has said anything yet\n".to_owned() } else { screen.table(&HEADER, &rows, (HEARD, &moods)) }
+    if rows.is_empty() {
+        "no node has said anything yet\n".to_owned()
+    } else {
+        screen.table(&HEADER, &rows, (HEARD, &moods))
+    }
 }
 
 fn rows_of(node: &NodeSeen) -> Vec<Vec<String>> {

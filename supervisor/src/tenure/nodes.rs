@@ -106,7 +106,12 @@ impl Nodes {
     }
 
     /// Speaks and listens from now on, and tells services whether another node could have them.
-    pub(crate) fn spawn(&self, control: Control, wanted: BTreeMap<ServiceName, Failover>, stop: CancellationToken) {
+    pub(crate) fn spawn(
+        &self,
+        control: Control,
+        wanted: BTreeMap<ServiceName, Failover>,
+        stop: CancellationToken,
+    ) {
         let nodes = self.clone();
         tokio::spawn(stop.run_until_cancelled_owned(async move {
             let pause = nodes.inner.cluster.settings.renew_interval;
@@ -173,7 +178,9 @@ impl Nodes {
             return match found.map(|candidate| &candidate.readiness) {
                 Some(Readiness::Ready) => Ok(to.clone()),
                 Some(Readiness::NotReady(why)) => Err(format!("{to} is not ready: {why}")),
-                None => Err(format!("no node {to} is there; `supervisor status --cluster` shows those that are")),
+                None => {
+                    Err(format!("no node {to} is there; `supervisor status --cluster` shows those that are"))
+                }
             };
         }
         let best = ranked(failover, &candidates).first().map(|candidate| candidate.node.clone());
@@ -233,7 +240,8 @@ impl Nodes {
 
     /// The other nodes that are there and know the service.
     fn candidates(&self, service: &ServiceName) -> Vec<Candidate> {
-        let nodes: Vec<_> = self.known().keys().filter(|node| **node != self.inner.cluster.node).cloned().collect();
+        let nodes: Vec<_> =
+            self.known().keys().filter(|node| **node != self.inner.cluster.node).cloned().collect();
         let there = nodes.into_iter().filter_map(|node| Some((self.says(&node, service)?, node)));
         let candidate = |(said, node): (ServiceSaid, NodeName)| {
             let known = self.known();
@@ -258,7 +266,8 @@ impl Nodes {
             }
             let before = known.remove(&node);
             // What was said before we listened may have been said by somebody who is dead.
-            let heard = before.and_then(|before| if before.beat == beat { before.heard } else { Some(Instant::now()) });
+            let heard = before
+                .and_then(|before| if before.beat == beat { before.heard } else { Some(Instant::now()) });
             known.insert(node, Known { said, beat, heard });
         }
     }

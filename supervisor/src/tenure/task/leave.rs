@@ -183,7 +183,8 @@ impl Task {
             while begun.elapsed() < PART_MAX {
                 nodes.exchange(&control).await;
                 let said = nodes.says(&to, &service);
-                if said.is_some_and(|said| said.role == "holder" && (said.serves || said.state == "stopped")) {
+                if said.is_some_and(|said| said.role == "holder" && (said.serves || said.state == "stopped"))
+                {
                     return Some(Answer::Arrived(Ok(())));
                 }
                 sleep(ASK_EVERY).await;
