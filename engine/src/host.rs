@@ -3,6 +3,7 @@
 //! It tries things where trying is harmless (open a pidfd, scan one page) and reads what the kernel says where it is not; names
 //! and versions alone prove little. It refuses to mend anything, and to fail: what cannot be found out is a fact too.
 
+pub mod containers;
 mod criu;
 mod encryption;
 mod folders;

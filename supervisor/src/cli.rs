@@ -1,7 +1,7 @@
 //! The command line: what it understands, one file a command.
 //!
-//! Commands talk to the running supervisor over its socket; only `run`, `check` and `doctor` need none. It refuses to decide or to touch
-//! a service or the store: that is for the supervisor at the other end.
+//! Commands talk to the running supervisor over its socket; only `run`, `check`, `doctor` and what prepares a host need none. It
+//! refuses to decide or to touch a service or the store: that is for the supervisor at the other end.
 
 mod act;
 mod cert;
@@ -11,14 +11,18 @@ mod doctor;
 mod events;
 mod export;
 mod failure;
+mod generated;
 mod images;
 mod import;
+mod init;
+mod install_unit;
 mod nodes;
 mod rekey;
 mod replica;
 mod run;
 mod screen;
 mod status;
+mod unit;
 mod words;
 
 use std::path::PathBuf;
@@ -90,6 +94,10 @@ pub(crate) enum Command {
         #[arg(long)]
         print_schema: bool,
     },
+    /// Write a configuration to begin with, of the containers that run here [default file: /etc/supervisor/ha.toml]
+    Init,
+    /// Write a unit for systemd that runs the supervisor with the configuration; enables nothing unless asked to
+    InstallUnit(install_unit::Wanted),
     /// Say what this host can do, or whether a service can be checkpointed, and how to mend what can't
     Doctor {
         /// A service, on which a checkpoint is tried; it runs on
@@ -203,6 +211,16 @@ pub(crate) enum Command {
     Pause(Target),
     /// Let a service's policies go on
     Unpause(Target),
+    /// Print the completions of a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages, one for each command
+    Man {
+        /// The folder; made if it is not there
+        folder: PathBuf,
+    },
 }
 
 /// A service, and how long to wait.
@@ -251,6 +269,10 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         None | Some(Command::Run) => run::run(globals.config.unwrap_or_default()).await,
         Some(Command::Check { print_schema: true }) => screen.print(&config::schema()),
         Some(Command::Check { print_schema: false }) => check::check(&screen, config),
+        Some(Command::Init) => init::init(&screen, config).await,
+        Some(Command::InstallUnit(wanted)) => install_unit::install_unit(&screen, config, &wanted).await,
+        Some(Command::Completions { shell }) => generated::completions(&screen, shell),
+        Some(Command::Man { folder }) => generated::man(&screen, &folder),
         Some(Command::Doctor { service: None }) => doctor::doctor(&screen, config).await,
         Some(Command::Doctor { service: Some(service) }) => {
             doctor::service(&screen, &client(), service).await

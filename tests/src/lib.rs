@@ -10,6 +10,7 @@
 //!     Traces      what of the node is on this host; cleared when the node is dropped, panic or not
 //!   Containers    docker or podman of our own, apart from the host's; a Container is removed when dropped
 //!     Network     the network namespace that they are in; a node or a client can be put there too
+//!   Machine       a systemd as process 1, on a pure cgroup v2; switched off when dropped
 //!   Pair          two nodes, one service, leases and images that both see
 //!   Segment       hosts of their own on one Ethernet: network namespaces at a bridge; removed when dropped
 //!   matrix        what can be checkpointed in which runtime: rows as data, cells for real, and the document of them
@@ -26,6 +27,7 @@ mod etcd;
 mod event;
 mod fenced;
 mod host;
+mod machine;
 pub mod matrix;
 mod network;
 mod node;
@@ -44,6 +46,7 @@ pub use etcd::Etcd;
 pub use event::{Event, Mark};
 pub use fenced::Ground;
 pub use host::Host;
+pub use machine::{CONFIG, Machine};
 pub use network::Network;
 pub use node::{Exchange, Node};
 pub use segment::Segment;

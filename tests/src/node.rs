@@ -51,6 +51,16 @@ pub struct Exchange {
     pub stderr: String,
 }
 
+impl Exchange {
+    pub(crate) fn of(output: &std::process::Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
 impl Node {
     /// A node without services, not started.
     #[must_use]
@@ -310,11 +320,7 @@ impl Node {
             .stdin(Stdio::null())
             .output()
             .expect("the supervisor's program can be run");
-        Exchange {
-            code: output.status.code(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        Exchange::of(&output)
     }
 
     fn supervisor_command(&self) -> Command {

@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask setup | check | fix | test | matrix | demo | bench`.
+//! Developer commands: `cargo xtask setup | check | fix | test | matrix | demo | bench | package`.
 //!
 //! They bring what the tests need (a CRIU that works on this kernel, runc, docker, podman, redis) into a cache folder outside
 //! the checkout, and run what CI runs. Refuses: changing the host's apt configuration, starting
@@ -12,6 +12,7 @@ mod containers;
 mod demo;
 mod fix;
 mod matrix;
+mod package;
 mod prepare;
 mod setup;
 mod test;
@@ -21,13 +22,14 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  setup    bring CRIU, runc, docker, podman, redis-server, etcd and nft/iptables to this host (once; root, network)
+  setup    bring CRIU, runc, docker, podman, redis-server, etcd, nft/iptables and a Debian with systemd to this host (once; root, network)
   check    everything CI checks without running tests; never writes into the checkout
   fix      format, apply lints' suggestions, write generated documents anew
   test     set-up, then all tests; more arguments go to the test runner
   matrix   set-up, then what can be checkpointed in which runtime; writes docs/compatibility.md
   demo     set-up, then the demonstration: kill, hang and damage, and the state survives
   bench    set-up, then the measurements
+  package  a Debian package and a tarball, in target/package
 
 environment:
   SUPERVISOR_CACHE_DIR   where set-up keeps what it built (root: /var/cache/supervisor-dev)
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         "matrix" => matrix::run(),
         "demo" => demo::run(&rest),
         "bench" => bench::run(&rest),
+        "package" => package::run(&rest),
         containers::KEEPER => containers::keep(),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");

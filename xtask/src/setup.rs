@@ -10,6 +10,7 @@ mod docker;
 mod etcd;
 mod host;
 mod launcher;
+mod machine;
 mod netfilter;
 mod podman;
 mod redis;
@@ -24,7 +25,7 @@ use anyhow::{Context, Result};
 
 use crate::cache::{self, Cache};
 
-pub(crate) use host::{SYSTEM_FOLDERS, find_program, is_root};
+pub(crate) use host::{SYSTEM_FOLDERS, find_program, first_version, is_root};
 pub(crate) use podman::Parts as PodmanParts;
 
 /// What later commands are started with, so that they use what set-up brought.
@@ -77,6 +78,7 @@ pub(crate) fn set_up() -> Result<Environment> {
     docker::bring(&cache).context("set-up of docker")?;
     podman::bring(&cache).context("set-up of podman")?;
     services::bring(&cache).context("set-up of the matrix's services")?;
+    machine::bring(&cache).context("set-up of a Debian with systemd")?;
     Ok(Environment { criu: Some(criu), path: path_with(&cache.bin())? })
 }
 

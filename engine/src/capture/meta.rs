@@ -25,6 +25,9 @@ pub(super) enum Type {
     Socket,
 }
 
+/// Device and inode.
+pub(super) type Identity = ((u32, u32), u64);
+
 /// What one call tells of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stat {
@@ -66,6 +69,11 @@ impl Stat {
             device: (found.stx_dev_major, found.stx_dev_minor),
             mount_root: found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
         })
+    }
+
+    /// Tells files of one tree apart, whatever names they have. The inode alone does not on overlayfs, whose layers number their own.
+    pub(super) fn identity(&self) -> Identity {
+        (self.device, self.inode)
     }
 
     pub(super) fn meta(&self, xattrs: Option<Vec<Xattr>>) -> Meta {

@@ -12,7 +12,7 @@ use super::bytes::TreePath;
 use super::index::{Content, Entry, Index, Kind, Reason, Timestamp, TreeIndex};
 use super::journal::{Former, Step, TreeJournal};
 use super::make::present;
-use super::meta::{Stat, Type};
+use super::meta::{Identity, Stat, Type};
 use super::pack::has_content;
 use super::tree::Root;
 use super::walk::{self, walk};
@@ -162,7 +162,8 @@ impl<'a> Planning<'a, '_> {
     fn differences(&mut self) -> Result<HashSet<TreePath>> {
         let mut changed = HashSet::new();
         // Which file (by its first entry) an inode that stays in place serves, and the other way round.
-        let (mut serves, mut stays): (HashMap<u64, usize>, HashMap<usize, u64>) = Default::default();
+        let (mut serves, mut stays): (HashMap<Identity, usize>, HashMap<usize, Identity>) =
+            Default::default();
         let index = self.plan.index;
         for (number, entry) in index.entries.iter().enumerate() {
             let stat = self.standing.by_path.get(&entry.path).copied();
@@ -171,14 +172,14 @@ impl<'a> Planning<'a, '_> {
             }
             let (first, difference) = match (&entry.kind, stat) {
                 (Kind::HardLink { to }, stat) => {
-                    let same = stat.is_some_and(|stat| stays.get(&(*to as usize)) == Some(&stat.inode));
+                    let same = stat.is_some_and(|stat| stays.get(&(*to as usize)) == Some(&stat.identity()));
                     (*to as usize, if same { Difference::None } else { Difference::All })
                 }
                 (_, Some(stat)) => (number, self.difference(entry, &stat)?),
                 (_, None) => (number, missing(&self.plan.root, entry)?),
             };
             // Two files then, two names of one file now: only one of them can keep it.
-            let inode = stat.filter(|stat| stat.kind != Type::Directory).map(|stat| stat.inode);
+            let inode = stat.filter(|stat| stat.kind != Type::Directory).map(|stat| stat.identity());
             let taken = inode.is_some_and(|inode| serves.get(&inode).is_some_and(|other| *other != first));
             match difference {
                 Difference::None | Difference::Meta if !taken => {
@@ -283,10 +284,10 @@ impl<'a> Planning<'a, '_> {
     }
 
     fn broken_links(&mut self) {
-        let mut names: HashMap<u64, Vec<&TreePath>> = HashMap::new();
+        let mut names: HashMap<Identity, Vec<&TreePath>> = HashMap::new();
         for (path, stat) in &self.standing.by_path {
             if stat.links > 1 && stat.kind != Type::Directory {
-                names.entry(stat.inode).or_default().push(path);
+                names.entry(stat.identity()).or_default().push(path);
             }
         }
         for mut paths in names.into_values() {

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::bytes::TreePath;
 use super::index::{Content, Entry, Index, Kind, Reason, Skipped, Timestamp, TreeIndex, Xattr};
-use super::meta::{self, Stat, Type};
+use super::meta::{self, Identity, Stat, Type};
 use super::pack::{Pack, data_ranges};
 use super::tree::{Place, Root, absent_is_none};
 use super::walk::{Step, walk};
@@ -206,8 +206,8 @@ struct Taking<'a> {
     stats: &'a mut Stats,
     entries: Vec<Entry>,
     skipped: Vec<Skipped>,
-    /// By inode, the first entry of files with several names.
-    links: HashMap<u64, u32>,
+    /// The first entry of files with several names.
+    links: HashMap<Identity, u32>,
     /// What went wrong on our side of a copy, a full disk mostly.
     failure: Option<Error>,
 }
@@ -244,7 +244,7 @@ impl<'a> Taking<'a> {
     fn entry(&mut self, path: &TreePath, place: &Place, mut stat: Stat) -> rustix::io::Result<Entry> {
         let tree = self.tree;
         let linked = stat.links > 1 && stat.kind != Type::Directory;
-        let first = if linked { self.links.get(&stat.inode).copied() } else { None };
+        let first = if linked { self.links.get(&stat.identity()).copied() } else { None };
         let known = tree.known.get(path).filter(|known| known.is_still(&stat, self.mapped));
         let mapped = self.mapped.contains(&stat.inode);
         let base = tree.base.is_some_and(|at| stat.changed.is_told_apart_at(at)) && !mapped;
@@ -256,7 +256,7 @@ impl<'a> Taking<'a> {
         let xattrs = if base && stat.kind != Type::Directory { None } else { Some(xattrs(place, known)?) };
         if linked && first.is_none() {
             let number = u32::try_from(self.entries.len()).map_err(|_| Errno::OVERFLOW)?;
-            self.links.insert(stat.inode, number);
+            self.links.insert(stat.identity(), number);
         }
         let meta = stat.meta(xattrs);
         Ok(Entry { path: path.clone(), kind, meta, changed: stat.changed, inode: stat.inode, mapped })

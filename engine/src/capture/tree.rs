@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use super::Tree;
 use super::bytes::TreePath;
-use super::meta::Stat;
+use super::meta::{Stat, Type};
 use crate::durable::failed;
 use crate::error::{Error, Report, Result};
 
@@ -54,9 +54,11 @@ impl Root {
         &self.path
     }
 
-    /// Whether an entry with this status lies on the tree's own file system, not on one mounted over it.
+    /// Whether an entry with this status lies on the tree's own file system, not on one mounted over it, nor in a subvolume.
+    ///
+    /// On overlayfs only folders report its own device; files report that of the layer they are in.
     pub(super) fn owns(&self, stat: &Stat) -> bool {
-        stat.device == self.device && !stat.mount_root
+        !stat.mount_root && (stat.device == self.device || stat.kind != Type::Directory)
     }
 
     /// Opens a folder of the tree.

@@ -37,11 +37,16 @@ async fn version(name: &str) -> Option<String> {
 
 /// The first line of what a program says, if it is there and succeeds.
 async fn said(name: &str, arguments: &[&str]) -> Option<String> {
+    let answer = answer(name, arguments).await?;
+    Some(answer.lines().next()?.trim().to_owned()).filter(|line| !line.is_empty())
+}
+
+/// All that a program says, if it is there and succeeds.
+pub(super) async fn answer(name: &str, arguments: &[&str]) -> Option<String> {
     let program = find_program(Path::new(name))?.display().to_string();
     let argv = std::iter::once(program).chain(arguments.iter().map(|a| (*a).to_owned()));
     let output = Command::new(argv.collect()).run().await.ok()?;
-    let line = output.stdout.lines().next().unwrap_or_default().trim().to_owned();
-    (output.success() && !line.is_empty()).then_some(line)
+    output.success().then_some(output.stdout)
 }
 
 /// `Docker version 28.2.2, build x` says `28.2.2`; a line without a number is taken as it is.

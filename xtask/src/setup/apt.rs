@@ -187,7 +187,7 @@ fn write_private_configuration(private: &Path, mirror: &str, suite: &str) -> Res
 }
 
 /// The host's own Debian mirrors, then Debian's.
-fn mirrors() -> Vec<String> {
+pub(crate) fn mirrors() -> Vec<String> {
     let mut texts = vec![fs::read_to_string("/etc/apt/sources.list").unwrap_or_default()];
     for ending in ["list", "sources"] {
         let files = files_ending(Path::new("/etc/apt/sources.list.d"), ending).unwrap_or_default();

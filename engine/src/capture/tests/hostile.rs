@@ -258,3 +258,44 @@ fn mounts_are_not_entered() {
     assert_eq!(bench.read("own"), b"then");
     assert_eq!((bench.read("bind/file"), bench.read("tmpfs/file")), (b"now".to_vec(), b"now".to_vec()));
 }
+
+/// Overlayfs reports another device for files than for folders unless all of its layers are on one.
+#[test]
+fn files_of_an_overlay_are_its_own() {
+    use nix::mount::{MsFlags, mount};
+    let bench = Bench::new();
+    let (lower, other) = (bench.image("lower"), bench.image("other"));
+    std::fs::write(lower.join("old"), "below").expect("written");
+    let none: Option<&str> = None;
+    if let Err(error) = mount(Some("none"), &other, Some("tmpfs"), MsFlags::empty(), none) {
+        eprintln!("SKIPPED: nothing can be mounted here: {error}");
+        return;
+    }
+    let _other = Mounted(other.clone());
+    for folder in ["upper", "work"] {
+        std::fs::create_dir(other.join(folder)).expect("folder");
+    }
+    let place = |path: &std::path::Path| path.display().to_string();
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        place(&lower),
+        place(&other.join("upper")),
+        place(&other.join("work"))
+    );
+    mount(Some("overlay"), &bench.tree(), Some("overlay"), MsFlags::empty(), Some(options.as_str()))
+        .expect("an overlay");
+    let _overlay = Mounted(bench.tree());
+    bench.write("new", "above");
+    std::fs::hard_link(bench.tree().join("new"), bench.tree().join("newer")).expect("linked");
+
+    let (captured, image) = bench.capture("image");
+    let data = &captured.index.trees[0];
+    let names: Vec<_> = data.entries.iter().map(|e| e.path.to_string()).collect();
+    assert_eq!((names, data.skipped.len()), ([".", "new", "newer", "old"].map(str::to_owned).to_vec(), 0));
+    bench.write("new", "changed");
+    bench.write("old", "changed");
+    let put_back = put_back(&captured.index, &image, &bench.trees(), &bench.aside());
+    put_back.expect("put back").keep().expect("kept");
+    assert_eq!((bench.read("new"), bench.read("old")), (b"above".to_vec(), b"below".to_vec()));
+    assert_eq!(bench.read("newer"), b"above", "still the same file");
+}
