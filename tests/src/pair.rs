@@ -11,7 +11,7 @@ pub enum Leases {
     /// In a real etcd.
     Etcd(Etcd),
     /// In three members of one.
-    ThreeMembers([Etcd; 3]),
+    ThreeMembers(Box<[Etcd; 3]>),
     /// In a folder that both see, as in a bucket.
     Bucket(tempfile::TempDir),
 }
@@ -101,7 +101,7 @@ impl Leases {
     fn configure(&self, node: &mut Node) {
         match self {
             Self::Etcd(etcd) => Self::endpoints(node, &[etcd]),
-            Self::ThreeMembers([one, two, three]) => Self::endpoints(node, &[one, two, three]),
+            Self::ThreeMembers(members) => Self::endpoints(node, &members.each_ref()),
             Self::Bucket(folder) => {
                 node.set_in("cluster", "lease", "\"bucket\"");
                 node.set_in("cluster", "bucket", &quoted(&format!("file://{}", folder.path().display())));

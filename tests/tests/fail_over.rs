@@ -100,7 +100,7 @@ fn a_supervisor_that_is_killed_while_the_store_is_away_goes_on_when_it_is_back()
 #[test]
 fn an_etcd_of_three_may_lose_one_member_and_not_two() {
     let Some(members) = Etcd::three_or_skip() else { return };
-    let Some(pair) = Pair::with(Leases::ThreeMembers(members), |_| {}) else { return };
+    let Some(pair) = Pair::with(Leases::ThreeMembers(Box::new(members)), |_| {}) else { return };
     pair.replicate(6);
     let pid = pair.one.pid("counter");
     let (one, other) = (pair.one.mark(), pair.other.mark());
