@@ -1,5 +1,7 @@
 //! From the words of the configuration to the parts that run: the only place that names concrete types.
 
+mod hooks;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +22,8 @@ use policies::id::{NodeName, ServiceName};
 
 use crate::replicas::Target;
 use crate::tenure::Cluster;
+
+pub(crate) use self::hooks::{Way, ways};
 
 /// Certificates and keys are some thousand bytes.
 const PEM_LENGTH_MAX: u64 = 1 << 20;

@@ -21,6 +21,8 @@ fn around(title: &str) -> &'static str {
              [service.db]\nrunc.bundle = '/b'\n[service.db.failover]\n{}\n"
         }
         "api.tls" => "[api.tls]\n{}\n",
+        "hooks" => "[hooks]\n{}\n",
+        "service.NAME.hooks" => "[service.db]\nrunc.bundle = '/b'\n[service.db.hooks]\n{}\n",
         "service.NAME" => "[service.db]\n{}\n[service.other]\nrunc.bundle = '/b'\n",
         "service.NAME.process" => "[service.db.process]\n{}\n",
         "service.NAME.runc" => "[service.db.runc]\n{}\n",
@@ -63,6 +65,8 @@ fn companions(title: &str, key: &str) -> &'static str {
         ("store.replica.tls" | "api.tls", "ca") => "cert = '/c'\nkey = '/k'\n",
         ("store.replica.tls" | "api.tls", "cert") => "ca = '/a'\nkey = '/k'\n",
         ("store.replica.tls" | "api.tls", "key") => "ca = '/a'\ncert = '/c'\n",
+        ("hooks" | "service.NAME.hooks", "webhook") => "",
+        ("hooks" | "service.NAME.hooks", _) => "webhook = 'https://a'\n",
         ("api", "listen") => "tls = { ca = '/a', cert = '/c', key = '/k' }\n",
         ("service.NAME", _) => "runc.bundle = '/b'\n",
         ("service.NAME.process", "command") | ("service.NAME.runc", "bundle") => "",

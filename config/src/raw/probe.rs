@@ -77,7 +77,7 @@ fn http(table: Table<'_>) -> HttpProbe {
         target,
         path: asked.unwrap_or(default),
         host: table.get("host", header_value).unwrap_or(authority),
-        headers: table.get("headers", headers).unwrap_or_default(),
+        headers: table.get("headers", headers("write `host = \"...\"` beside `headers`")).unwrap_or_default(),
         status: table.get("status", |cell| cell.list(status_range)).unwrap_or_default(),
         body: table.get("body", text),
     };
@@ -92,8 +92,9 @@ fn refuse_path_beside_url(table: &Table<'_>) {
     }
 }
 
-fn headers(cell: &Cell<'_>) -> Option<BTreeMap<String, String>> {
-    cell.by_name(|name: &str, span: Range<usize>, cell: &Cell<'_>| {
+/// Headers by name; `host` says where that one comes from.
+pub(super) fn headers(host: &'static str) -> impl Fn(&Cell<'_>) -> Option<BTreeMap<String, String>> {
+    let header = move |name: &str, span: Range<usize>, cell: &Cell<'_>| {
         let value = header_value(cell);
         if !is_header_name(name) {
             let draft = Draft::error(span, "this cannot be the name of a header");
@@ -101,12 +102,13 @@ fn headers(cell: &Cell<'_>) -> Option<BTreeMap<String, String>> {
             return None;
         }
         if name.eq_ignore_ascii_case("host") {
-            let draft = Draft::error(span, "the `Host` header has a key of its own");
-            cell.context.note(draft.hint("write `host = \"...\"` beside `headers`"));
+            let draft = Draft::error(span, "the `Host` header is not set here");
+            cell.context.note(draft.hint(host));
             return None;
         }
         value
-    })
+    };
+    move |cell| cell.by_name(header)
 }
 
 fn tcp(table: Table<'_>) -> Address {

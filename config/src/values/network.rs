@@ -40,19 +40,32 @@ pub(crate) fn url(cell: &Cell<'_>) -> Option<Url> {
     let Some(rest) = written.strip_prefix("http://") else {
         return cell.fault("this is not an http URL", FORM);
     };
+    match parse_url(rest, 80) {
+        Some(url) => Some(url),
+        None => cell.fault("this is not an http URL", FORM),
+    }
+}
+
+/// `http://...` or `https://...`, as it is.
+pub(crate) fn web_url(cell: &Cell<'_>) -> Option<String> {
+    let written = text(cell)?;
+    let http = written.strip_prefix("http://").map(|rest| (rest, 80));
+    match http.or_else(|| written.strip_prefix("https://").map(|rest| (rest, 443))) {
+        Some((rest, port)) if parse_url(rest, port).is_some() => Some(written),
+        _ => cell.fault("this is not a URL to post to", "write it as `\"https://host/path\"`"),
+    }
+}
+
+/// What stands behind the scheme.
+fn parse_url(rest: &str, default_port: u16) -> Option<Url> {
     let rest = rest.split('#').next().unwrap_or_default();
     let (authority, path) = match rest.find(['/', '?']) {
         Some(at) => rest.split_at(at),
         None => (rest, "/"),
     };
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    let Some(address) = parse_address(authority, Some(80)) else {
-        return cell.fault("this is not an http URL", FORM);
-    };
-    if !is_path(&path) {
-        return cell.fault("this is not an http URL", FORM);
-    }
-    Some(Url { address, authority: authority.to_owned(), path })
+    let address = parse_address(authority, Some(default_port))?;
+    is_path(&path).then(|| Url { address, authority: authority.to_owned(), path })
 }
 
 /// The path of a request.

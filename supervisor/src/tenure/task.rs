@@ -29,6 +29,7 @@ use super::{Arrival, Change, Cluster, Tenures};
 use crate::carry_out::Node;
 use crate::control::Control;
 use crate::events::{Events, plain};
+use crate::hooks::tell_of_take_over;
 
 /// How long a hand-over may take until it is given up.
 const HAND_OVER_MAX: Duration = Duration::from_secs(300);
@@ -331,7 +332,7 @@ impl Task {
         // The daemon ends after its tasks.
         let _ = self.ground.daemon.send(begin).await;
         if let Some(hook) = self.failover.on_take_over.clone().filter(|_| arrival != Arrival::AsFound) {
-            self.run_hook(hook);
+            tell_of_take_over(hook, self.service.clone(), self.ground.events.clone());
         }
     }
 
@@ -382,19 +383,6 @@ impl Task {
 
     fn set_role(&self, role: &str) {
         self.ground.tenures.set_status(&self.service, |status| role.clone_into(&mut status.role));
-    }
-
-    fn run_hook(&self, argv: Vec<String>) {
-        let (service, events) = (self.service.clone(), self.ground.events.clone());
-        tokio::spawn(async move {
-            let command = engine::process::command::Command::new(argv).timeout(Duration::from_secs(60));
-            let said = match command.env("SUPERVISOR_SERVICE", service.as_str()).run().await {
-                Ok(output) if output.success() => return,
-                Ok(output) => format!("on_take_over failed: {}: {}", output.status, output.stderr.trim()),
-                Err(error) => format!("on_take_over failed: {error}"),
-            };
-            events.record(plain(Some(service.as_str()), "hook-failed", said));
-        });
     }
 
     fn tell(&self, kind: &str, text: String) {
