@@ -39,8 +39,8 @@ pub use reference::reference;
 pub use schema::schema;
 pub use settings::{
     Address, Api, CgroupMode, CheckpointPlan, Cluster, ClusterTls, Compression, CpuCap, CriuOptions, Docker,
-    Failback, Failover, GrpcProbe, Hooks, Hot, HttpProbe, HttpTarget, Isolation, KeyFile, Lease,
-    NetworkAddress, NetworkLock, Node, Output, Podman, Probe, ProbeKind, Process, Recipe, Replica,
+    ExecProbe, Failback, Failover, GrpcProbe, Hooks, Hot, HttpProbe, HttpTarget, Isolation, KeyFile, Lease,
+    NetworkAddress, NetworkLock, Node, Output, Podman, Probe, ProbeKind, ProbeTls, Process, Recipe, Replica,
     ReplicaPlace, Runc, Runtime, Service, Store, Tcp, Tls, Webhook,
 };
 

@@ -16,7 +16,7 @@ use policies::id::ServiceName;
 
 pub use cluster::{Cluster, ClusterTls, Failback, Failover, Lease, NetworkAddress};
 pub use hooks::{Hooks, Webhook};
-pub use probe::{Address, GrpcProbe, HttpProbe, HttpTarget, Probe, ProbeKind};
+pub use probe::{Address, ExecProbe, GrpcProbe, HttpProbe, HttpTarget, Probe, ProbeKind, ProbeTls};
 pub use replica::{Replica, ReplicaPlace, Tls};
 
 /// `[node]`: this host's supervisor.

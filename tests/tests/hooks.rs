@@ -140,7 +140,7 @@ fn a_webhook_is_told_again_until_it_has_heard() {
 
     crash(&node);
 
-    let mut next = || requests.recv_timeout(LIMIT).expect("a request in time");
+    let next = || requests.recv_timeout(LIMIT).expect("a request in time");
     let (first, again, last) = (next(), next(), next());
     assert_eq!(first, again, "what was not heard is told again");
     assert_eq!((&first["kind"], &last["kind"]), (&"noticed".into(), &"recovered".into()));

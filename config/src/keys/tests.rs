@@ -75,8 +75,10 @@ fn companions(title: &str, key: &str) -> &'static str {
         ("service.NAME.docker" | "service.NAME.podman", "image") => "container = 'db'\n",
         ("service.NAME.docker" | "service.NAME.podman", _) => "container = 'db'\nimage = 'db'\n",
         ("service.NAME.probe.PROBE", _) => "exec.command = ['true']\n",
+        ("service.NAME.probe.PROBE.exec", "inside") => "command = ['true']\n",
         ("service.NAME.probe.PROBE.http", "url" | "address" | "socket") => "",
         ("service.NAME.probe.PROBE.grpc", "service") => "address = '127.0.0.1:80'\n",
+        ("service.NAME.probe.PROBE.http", "ca" | "verify") => "url = 'https://a'\n",
         ("service.NAME.probe.PROBE.http", _) => "address = '127.0.0.1:80'\n",
         _ => "",
     }

@@ -43,8 +43,10 @@ fn journal() -> Option<tracing_journald::Layer> {
     let named = std::env::var("JOURNAL_STREAM").ok()?;
     let (device, inode) = named.split_once(':')?;
     let stderr = nix::sys::stat::fstat(io::stderr()).ok()?;
-    let is_named = device.parse() == Ok(stderr.st_dev) && inode.parse() == Ok(stderr.st_ino);
-    let journal = tracing_journald::layer().ok().filter(|_| is_named)?;
+    if device.parse() != Ok(stderr.st_dev) || inode.parse() != Ok(stderr.st_ino) {
+        return None;
+    }
+    let journal = tracing_journald::layer().ok()?;
     Some(
         journal
             .with_field_prefix(Some("SUPERVISOR".to_owned()))
