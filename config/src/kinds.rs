@@ -37,6 +37,7 @@ pub const EVENT_KINDS: &[(&str, &str)] = &[
     ("lease-acquired", "the right to run the service is ours"),
     ("lease-held", "the right to run the service is still ours"),
     ("lease-lost", "the right to run the service is another node's"),
+    ("moved", "the service serves on another node"),
     ("no-longer-degraded", "the service can be checkpointed again"),
     ("node-started", "the supervisor runs"),
     ("node-stopping", "the supervisor stops; services run on"),

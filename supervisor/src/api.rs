@@ -8,6 +8,7 @@ mod answer;
 mod carry;
 mod events;
 mod images;
+mod nodes;
 mod replicas;
 mod services;
 mod socket;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 #[cfg(test)]
 pub(crate) use answer::LeftImage;
 pub(crate) use answer::{ErrorBody, RekeyedImages, VerifiedImage, Version};
+pub(crate) use nodes::DrainedService;
 pub(crate) use replicas::FetchBody;
 pub(crate) use services::ActionBody;
 
@@ -110,6 +112,9 @@ fn router(api: Api) -> Router {
         .route("/v1/rekey", post(images::rekey))
         .route("/v1/replicas/images", get(replicas::images))
         .route("/v1/replicas/fetch", post(replicas::fetch))
+        .route("/v1/nodes", get(nodes::nodes))
+        .route("/v1/drain", post(nodes::drain))
+        .route("/v1/undrain", post(nodes::undrain))
         .route("/v1/services/{name}/{action}", post(services::act))
         .fallback(async || Failure::absent("no such address; see docs/cli.md for those there are"))
         .method_not_allowed_fallback(async || Failure::method())

@@ -66,6 +66,7 @@ fn detail(notice: &Notice, record: &mut EventRecord) {
             record.pause_ms = Some(pause.as_secs_f64() * 1e3);
             record.wall_ms = Some(took.as_secs_f64() * 1e3);
         }
+        Notice::GaveUp { reason } => record.cause = reason.cause().map(|cause| cause.name().to_owned()),
         Notice::CheckpointFailed { reason, .. } => record.cause = Some(reason.to_string()),
         Notice::Started { .. }
         | Notice::StartFailed(_)
@@ -75,7 +76,6 @@ fn detail(notice: &Notice, record: &mut EventRecord) {
         | Notice::NoLongerDegraded
         | Notice::KillFailed(_)
         | Notice::VerdictChanged { .. }
-        | Notice::GaveUp { .. }
         | Notice::Stopped
         | Notice::Suspended { .. }
         | Notice::Paused

@@ -49,6 +49,8 @@ pub enum GaveUp {
     Invalid(Failure),
     /// Another holds the right to run it.
     Fenced(Failure),
+    /// A standby is to bring it back.
+    LeftToStandby(Cause),
 }
 
 /// What people should know; becomes the journal of events.
@@ -202,6 +204,17 @@ impl Cause {
     }
 }
 
+impl GaveUp {
+    /// The fault that it ended with, if it was one.
+    #[must_use]
+    pub const fn cause(&self) -> Option<&Cause> {
+        match self {
+            Self::NotToBeRestarted(cause) | Self::LeftToStandby(cause) => Some(cause),
+            Self::Ladder(_) | Self::CannotKill(_) | Self::Invalid(_) | Self::Fenced(_) => None,
+        }
+    }
+}
+
 impl Recovered {
     /// From the notice of the fault to the first good answer.
     #[must_use]
@@ -311,6 +324,7 @@ impl fmt::Display for GaveUp {
             Self::CannotKill(failure) => write!(f, "cannot be killed: {failure}"),
             Self::Invalid(failure) => write!(f, "cannot be started as configured: {failure}"),
             Self::Fenced(failure) => write!(f, "fenced: {failure}"),
+            Self::LeftToStandby(cause) => write!(f, "left to a standby: {cause}"),
         }
     }
 }
