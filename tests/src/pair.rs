@@ -10,6 +10,8 @@ use crate::{Counter, Etcd, Host, LIMIT, Node, Runtime, wait_until};
 pub enum Leases {
     /// In a real etcd.
     Etcd(Etcd),
+    /// In three members of one.
+    ThreeMembers([Etcd; 3]),
     /// In a folder that both see, as in a bucket.
     Bucket(tempfile::TempDir),
 }
@@ -35,10 +37,20 @@ impl Pair {
     /// The same with more in the configuration of each.
     pub fn with(leases: Leases, mut more: impl FnMut(&mut Node)) -> Option<Self> {
         let host = Host::or_skip(Runtime::Process)?;
-        let images = tempfile::tempdir().expect("a folder");
-        let (mut one, counter) = Node::with_counter(host, Runtime::Process, &[]);
+        let (one, counter) = Node::with_counter(host, Runtime::Process, &[]);
         let mut other = Node::new(host);
         other.share_counter("counter", &one);
+        Some(Self::of(leases, (one, other), counter, &mut more))
+    }
+
+    /// Two nodes that have the service already.
+    pub fn of(
+        leases: Leases,
+        (mut one, mut other): (Node, Node),
+        counter: Counter,
+        more: &mut dyn FnMut(&mut Node),
+    ) -> Self {
+        let images = tempfile::tempdir().expect("a folder");
         let standby = format!("[{}]", quoted(other.name()));
         for node in [&mut one, &mut other] {
             node.set_in("store.replica#0", "url", &quoted(&format!("file://{}", images.path().display())));
@@ -55,14 +67,22 @@ impl Pair {
             let lease = other.status("counter")["lease"].clone();
             lease["role"] == "standby" && lease["holder"] == one.name()
         });
-        Some(Self { one, other, counter, leases, _images: images })
+        Self { one, other, counter, leases, _images: images }
     }
 
     /// The store of leases, if it is etcd.
     pub fn etcd(&self) -> &Etcd {
         match &self.leases {
             Leases::Etcd(etcd) => etcd,
-            Leases::Bucket(_) => panic!("the leases are in a bucket"),
+            Leases::ThreeMembers(_) | Leases::Bucket(_) => panic!("there is no one etcd"),
+        }
+    }
+
+    /// Its members, if it is an etcd of three.
+    pub fn members(&self) -> &[Etcd; 3] {
+        match &self.leases {
+            Leases::ThreeMembers(members) => members,
+            Leases::Etcd(_) | Leases::Bucket(_) => panic!("there are no three members"),
         }
     }
 
@@ -80,15 +100,21 @@ impl Pair {
 impl Leases {
     fn configure(&self, node: &mut Node) {
         match self {
-            Self::Etcd(etcd) => {
-                node.set_in("cluster", "lease", "\"etcd\"");
-                node.set_in("cluster", "endpoints", &format!("[{}]", quoted(etcd.url())));
-            }
+            Self::Etcd(etcd) => Self::endpoints(node, &[etcd]),
+            Self::ThreeMembers([one, two, three]) => Self::endpoints(node, &[one, two, three]),
             Self::Bucket(folder) => {
                 node.set_in("cluster", "lease", "\"bucket\"");
                 node.set_in("cluster", "bucket", &quoted(&format!("file://{}", folder.path().display())));
             }
         }
+    }
+}
+
+impl Leases {
+    fn endpoints(node: &mut Node, members: &[&Etcd]) {
+        let urls: Vec<_> = members.iter().map(|member| quoted(member.url())).collect();
+        node.set_in("cluster", "lease", "\"etcd\"");
+        node.set_in("cluster", "endpoints", &format!("[{}]", urls.join(", ")));
     }
 }
 
@@ -101,9 +127,9 @@ pub fn quoted(text: &str) -> String {
 pub fn lose(node: &mut Node) {
     let shims = node.traces().shims();
     node.kill();
-    for shim in shims {
-        // Pid 1 of its namespace: everything in it goes with it.
-        let _ = kill(Pid::from_raw(shim), Signal::SIGKILL);
+    // A shim is pid 1 of a plain process' namespace: everything in it goes with it. A container has a namespace of its own.
+    for pid in shims.into_iter().chain(node.pid("counter")) {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }
     wait_until(LIMIT, "nothing of it runs", || node.traces().members().is_empty());
 }

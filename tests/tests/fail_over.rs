@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use system_tests::pair::{Leases, Pair, lose, quoted, runs};
-use system_tests::{Etcd, LIMIT, Network, Segment, wait_for, wait_until};
+use system_tests::{Etcd, LIMIT, Network, Node, Segment, wait_for, wait_until};
 
 #[test]
 fn a_lost_host_is_followed_by_its_standby_and_stands_by_when_it_is_back() {
@@ -94,6 +94,35 @@ fn a_supervisor_that_is_killed_while_the_store_is_away_goes_on_when_it_is_back()
     assert_eq!(pair.one.pid("counter"), pid, "it was not touched");
     assert_eq!(pair.counter.value(), 5);
     assert!(!runs(&pair.other));
+}
+
+/// One member of three is not missed; with two away nobody may run the service, and it comes back when they are.
+#[test]
+fn an_etcd_of_three_may_lose_one_member_and_not_two() {
+    let Some(members) = Etcd::three_or_skip() else { return };
+    let Some(pair) = Pair::with(Leases::ThreeMembers(members), |_| {}) else { return };
+    pair.replicate(6);
+    let pid = pair.one.pid("counter");
+    let (one, other) = (pair.one.mark(), pair.other.mark());
+
+    pair.members()[0].freeze();
+    let begun = std::time::Instant::now();
+    wait_until(LIMIT, "three leases' time", || begun.elapsed() > Duration::from_secs(9));
+    assert_eq!(pair.one.pid("counter"), pid, "it was not touched: {:?}", pair.one.events_since(one));
+    assert_eq!(pair.one.status("counter")["lease"]["epoch"], 1);
+
+    pair.members()[1].freeze();
+    pair.one.wait_for_event(one, "fenced", |_| true);
+    wait_until(LIMIT, "it is dead", || !runs(&pair.one));
+    assert!(!runs(&pair.other), "nobody may run it");
+    pair.members()[0].thaw();
+
+    wait_until(LIMIT, "one of them runs it again", || {
+        let recovered = |node: &Node, mark| node.events_since(mark).iter().any(|e| e.kind == "recovered");
+        recovered(&pair.one, one) || recovered(&pair.other, other)
+    });
+    assert!(runs(&pair.one) != runs(&pair.other), "one, not two");
+    assert_eq!(pair.counter.value(), 6);
 }
 
 /// The limit is kept by the service's shim: the supervisor need not live for it.

@@ -22,6 +22,14 @@ fn seen(from: &Node, node: &str) -> Option<Value> {
     all.as_array()?.iter().find(|seen| seen["node"] == node).cloned()
 }
 
+/// Waits until a node knows that another could take the service over from this image.
+fn wait_ready(from: &Node, node: &Node, image: &str) {
+    wait_until(LIMIT, "the other is ready and that is known", || {
+        seen(from, node.name())
+            .is_some_and(|said| said["there"] == true && said["services"]["counter"]["prepared"] == image)
+    });
+}
+
 #[test]
 fn moved_by_hand_it_goes_on_where_it_was_sent() {
     let Some(pair) = Pair::running() else { return };
@@ -43,10 +51,9 @@ fn moved_by_hand_it_goes_on_where_it_was_sent() {
 
     // And back.
     pair.counter.count_to(12);
-    wait_until(LIMIT, "the first is ready again", || {
-        let said = seen(&pair.other, pair.one.name()).expect("it is known");
-        said["there"] == true && said["services"]["counter"]["prepared"].is_string()
-    });
+    let image = pair.other.checkpoint("counter");
+    wait_ready(&pair.other, &pair.one, &image);
+    pair.counter.count_to(12);
     let moved = pair.other.command(&["migrate", "counter", pair.one.name()]);
     assert_eq!(moved.code, Some(0), "{moved:?}");
     assert_eq!(pair.counter.value(), 12);
@@ -96,6 +103,7 @@ fn a_drained_node_has_nothing_and_takes_nothing() {
     pair.one.start_only();
     wait_until(LIMIT, "it stands by", || holder(&pair.one) == pair.other.name());
     let image = pair.other.checkpoint("counter");
+    wait_ready(&pair.other, &pair.one, &image);
     lose(&mut pair.other);
     // The lease of a bucket does not go by itself: it is seen that nobody renews it, and still nobody takes it.
     wait_until(LIMIT, "the other is missed", || {
@@ -145,6 +153,7 @@ fn what_nothing_helps_here_is_brought_back_by_a_standby() {
         return;
     };
     let image = pair.replicate(9);
+    wait_ready(&pair.one, &pair.other, &image);
     let (one, other) = (pair.one.mark(), pair.other.mark());
     pair.one.signal_service("counter", Signal::SIGKILL);
     let back = pair.other.wait_for_event(other, "recovered", |_| true);
@@ -163,6 +172,7 @@ fn what_nothing_helps_here_is_brought_back_by_a_standby() {
 
     // Alone again it is better than nobody.
     let newest = pair.other.checkpoint("counter");
+    wait_ready(&pair.other, &pair.one, &newest);
     let mark = pair.one.mark();
     lose(&mut pair.other);
     let back = pair.one.wait_for_event(mark, "recovered", |_| true);
@@ -189,7 +199,8 @@ fn a_service_that_fails_again_and_again_is_moved_to_a_healthy_host() {
     }) else {
         return;
     };
-    pair.replicate(2);
+    let image = pair.replicate(2);
+    wait_ready(&pair.one, &pair.other, &image);
     let mark = pair.one.mark();
     pair.one.signal_service("counter", Signal::SIGKILL);
     pair.one.wait_for_event(mark, "recovered", |_| true);
