@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use policies::id::ServiceName;
 
 use crate::Config;
-use crate::settings::Service;
+use crate::settings::{Hooks, Service};
 
 /// The difference between two configurations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct Diff {
     /// Settings of the node that take effect only when the supervisor itself is started again, as people
     /// write them (`node.state_dir`).
     pub node_changes_needing_restart: Vec<&'static str>,
+    /// Who is told of events changed.
+    pub hooks_changed: bool,
     /// The store's limits or codec changed; they hold from the next image on.
     pub store_changed: bool,
 }
@@ -82,6 +84,7 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
         removed: missing(old, new),
         changed: new.services.iter().filter_map(changed).collect(),
         node_changes_needing_restart: node_changes(old, new),
+        hooks_changed: hooks(old) != hooks(new),
         store_changed: store_changed(old, new),
     }
 }
@@ -126,6 +129,12 @@ fn node_changes(old: &Config, new: &Config) -> Vec<&'static str> {
         ("api.tls", old.api.tls != new.api.tls),
     ];
     all.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+}
+
+fn hooks(config: &Config) -> Vec<(Option<&ServiceName>, &Hooks)> {
+    let own =
+        config.services.iter().filter_map(|(name, service)| Some((Some(name), service.hooks.as_ref()?)));
+    config.hooks.iter().map(|hooks| (None, hooks)).chain(own).collect()
 }
 
 fn store_changed(old: &Config, new: &Config) -> bool {

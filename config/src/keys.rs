@@ -8,6 +8,7 @@ mod checkpoint;
 mod cluster;
 mod container;
 mod failover;
+mod hooks;
 mod node;
 mod probe;
 mod replica;
@@ -63,6 +64,8 @@ pub(crate) enum Kind {
     Signal,
     Address,
     Url,
+    /// One of the kinds of events.
+    Event,
     User,
     Output,
     /// `200` or `"200-399"`.

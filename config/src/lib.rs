@@ -17,6 +17,7 @@ mod diff;
 mod error;
 mod expand;
 mod keys;
+mod kinds;
 mod near;
 mod raw;
 mod read;
@@ -33,13 +34,14 @@ use toml::de::DeTable;
 
 pub use diff::{Change, Diff, Part, diff};
 pub use error::{Errors, Mistake, Severity};
+pub use kinds::EVENT_KINDS;
 pub use reference::reference;
 pub use schema::schema;
 pub use settings::{
     Address, Api, CgroupMode, CheckpointPlan, Cluster, ClusterTls, Compression, CpuCap, CriuOptions, Docker,
-    Failback, Failover, GrpcProbe, Hot, HttpProbe, HttpTarget, Isolation, KeyFile, Lease, NetworkAddress,
-    NetworkLock, Node, Output, Podman, Probe, ProbeKind, Process, Recipe, Replica, ReplicaPlace, Runc,
-    Runtime, Service, Store, Tcp, Tls,
+    ExecProbe, Failback, Failover, GrpcProbe, Hooks, Hot, HttpProbe, HttpTarget, Isolation, KeyFile, Lease,
+    NetworkAddress, NetworkLock, Node, Output, Podman, Probe, ProbeKind, ProbeTls, Process, Recipe, Replica,
+    ReplicaPlace, Runc, Runtime, Service, Store, Tcp, Tls, Webhook,
 };
 
 use crate::error::Draft;
@@ -56,6 +58,8 @@ pub struct Config {
     pub api: Api,
     /// `[cluster]`
     pub cluster: Cluster,
+    /// `[hooks]`
+    pub hooks: Option<Hooks>,
     /// `[service.NAME]`
     pub services: BTreeMap<ServiceName, Service>,
     warnings: Vec<Mistake>,
@@ -88,8 +92,8 @@ impl Config {
         if mistakes.iter().any(|mistake| mistake.severity == Severity::Error) {
             return Err(Errors { origin: origin.to_owned(), mistakes });
         }
-        let raw::Raw { node, store, api, cluster, services } = raw;
-        Ok(Self { node, store, api, cluster, services, warnings: mistakes })
+        let raw::Raw { node, store, api, cluster, hooks, services } = raw;
+        Ok(Self { node, store, api, cluster, hooks, services, warnings: mistakes })
     }
 
     /// What is doubtful about the file, though it can be used.

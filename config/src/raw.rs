@@ -7,6 +7,7 @@
 mod checkpoint;
 mod cluster;
 mod container;
+mod hooks;
 mod node;
 mod probe;
 mod replica;
@@ -23,7 +24,7 @@ pub(crate) use checkpoint::Occasion;
 use crate::error::Draft;
 use crate::keys::ROOT;
 use crate::read::{Context, Table};
-use crate::settings::{Api, Cluster, Node, Service, Store};
+use crate::settings::{Api, Cluster, Hooks, Node, Service, Store};
 
 /// All of a file, read but not yet checked across fields.
 #[derive(Debug)]
@@ -32,6 +33,7 @@ pub(crate) struct Raw {
     pub(crate) store: Store,
     pub(crate) api: Api,
     pub(crate) cluster: Cluster,
+    pub(crate) hooks: Option<Hooks>,
     pub(crate) services: BTreeMap<ServiceName, Service>,
 }
 
@@ -42,6 +44,7 @@ pub(crate) fn read(context: &Context<'_>, document: &DeTable<'_>) -> Raw {
     let store = node::store(root.table("store"), &node);
     let api = node::api(root.table("api"), &node);
     let cluster = cluster::cluster(root.table("cluster"));
+    let hooks = root.table_if_written("hooks").map(hooks::hooks);
     let mut services = BTreeMap::new();
     for named in root.named_tables("service") {
         let name = ServiceName::try_from(named.name);
@@ -57,5 +60,5 @@ pub(crate) fn read(context: &Context<'_>, document: &DeTable<'_>) -> Raw {
         }
     }
     root.done();
-    Raw { node, store, api, cluster, services }
+    Raw { node, store, api, cluster, hooks, services }
 }

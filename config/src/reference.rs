@@ -5,6 +5,7 @@
 use std::fmt::Write;
 
 use crate::keys::{Fallback, Key, Kind, ROOT, Section};
+use crate::kinds::EVENT_KINDS;
 
 const HEAD: &str = "\
 <!-- Made from the key table in config/src/keys by `cargo xtask fix`; changes made here are lost. -->
@@ -45,6 +46,7 @@ mistake. `$${` stands for the characters `${`.
 pub fn reference() -> String {
     let mut text = HEAD.to_owned();
     sections(&ROOT, &mut text);
+    kinds(&mut text);
     unsupported(&mut text);
     text
 }
@@ -68,6 +70,13 @@ fn describe(section: &Section, text: &mut String) -> std::fmt::Result {
         writeln!(text, "| `{}` | {kind} | {fallback} | {} |", key.name, cell(&meaning(key)))?;
     }
     Ok(())
+}
+
+fn kinds(text: &mut String) {
+    text.push_str("\n## Kinds of events\n\n| kind | meaning |\n| --- | --- |\n");
+    for (name, meaning) in EVENT_KINDS {
+        writeln!(text, "| `{name}` | {} |", cell(meaning)).expect("writing to a string cannot fail");
+    }
 }
 
 fn unsupported(text: &mut String) {
@@ -115,6 +124,7 @@ fn type_name(kind: Kind) -> String {
         Kind::Signal => "signal".to_owned(),
         Kind::Address => "address".to_owned(),
         Kind::Url => "URL".to_owned(),
+        Kind::Event => "[kind of event](#kinds-of-events)".to_owned(),
         Kind::User => "user".to_owned(),
         Kind::Output => "path or `\"journal\"`".to_owned(),
         Kind::StatusRange => "code or range".to_owned(),

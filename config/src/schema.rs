@@ -66,11 +66,9 @@ fn kind(kind: Kind) -> Value {
         Kind::StatusRange => json!({ "type": ["string", "integer"], "minimum": 100, "maximum": 599 }),
         Kind::Whole { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::Number { min, max } => json!({ "type": "number", "minimum": min, "maximum": max }),
+        Kind::Event => one_of(&crate::kinds::names().collect::<Vec<_>>()),
         Kind::Flag => json!({ "type": "boolean" }),
-        // A variable may stand for a word, too.
-        Kind::Choice(words) => {
-            json!({ "type": "string", "anyOf": [{ "enum": words() }, { "pattern": "\\$\\{" }] })
-        }
+        Kind::Choice(words) => one_of(&words()),
         Kind::List(item) => json!({ "type": "array", "items": self::kind(*item) }),
         Kind::TextByName => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
         Kind::Table(inner) => section(inner),
@@ -80,6 +78,11 @@ fn kind(kind: Kind) -> Value {
             unreachable!("only keys that do something are in the schema")
         }
     }
+}
+
+/// A variable may stand for a word, too.
+fn one_of(words: &[&str]) -> Value {
+    json!({ "type": "string", "anyOf": [{ "enum": words }, { "pattern": "\\$\\{" }] })
 }
 
 fn literal_as_json(literal: &str) -> Value {

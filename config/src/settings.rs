@@ -5,6 +5,7 @@
 //! It refuses to know how any of it is carried out.
 
 mod cluster;
+mod hooks;
 mod probe;
 mod replica;
 
@@ -14,7 +15,8 @@ use std::path::PathBuf;
 use policies::id::ServiceName;
 
 pub use cluster::{Cluster, ClusterTls, Failback, Failover, Lease, NetworkAddress};
-pub use probe::{Address, GrpcProbe, HttpProbe, HttpTarget, Probe, ProbeKind};
+pub use hooks::{Hooks, Webhook};
+pub use probe::{Address, ExecProbe, GrpcProbe, HttpProbe, HttpTarget, Probe, ProbeKind, ProbeTls};
 pub use replica::{Replica, ReplicaPlace, Tls};
 
 /// `[node]`: this host's supervisor.
@@ -110,6 +112,8 @@ pub struct Service {
     pub depends_on: Vec<ServiceName>,
     /// Who may take it over; `None`: nobody.
     pub failover: Option<Failover>,
+    /// Who is told of its events, beside those who are told of all.
+    pub hooks: Option<Hooks>,
 }
 
 /// What runs a service.

@@ -19,13 +19,14 @@ use toml::de::DeValue;
 
 use crate::expand::expand;
 use crate::keys::{Kind, Words};
+use crate::kinds;
 use crate::near::nearest;
 use crate::read::{Cell, listed};
 
 pub(crate) use cluster::{bucket, device, endpoint, network_address, node_name};
 pub(crate) use container::{ContainerRuntime, LONGEST_SOCKET, container, image, socket};
 pub(crate) use create_args::create_args;
-pub(crate) use network::{address, header_value, is_header_name, request_path, status_range, url};
+pub(crate) use network::{address, header_value, is_header_name, request_path, status_range, url, web_url};
 pub(crate) use replica::replica_place;
 pub(crate) use signal::signal;
 
@@ -275,6 +276,23 @@ pub(crate) fn choice<T: Words>(cell: &Cell<'_>) -> Option<T> {
         None => format!("one of {}", listed(known())),
     };
     cell.fault("this word is not known here", hint)
+}
+
+/// One of the kinds of events that hooks are told of.
+pub(crate) fn event_kind(cell: &Cell<'_>) -> Option<String> {
+    let written = text(cell)?;
+    if written == kinds::UNHEARD {
+        return cell
+            .fault("no hook is told that a hook has failed: it would never come to rest", "leave it out");
+    }
+    if kinds::names().any(|kind| kind == written) {
+        return Some(written);
+    }
+    let hint = match nearest(&written, kinds::names()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "docs/configuration.md lists the kinds of events".to_owned(),
+    };
+    cell.fault("there are no events of this kind", hint)
 }
 
 /// The name of a service; whether there is one of that name is seen later.

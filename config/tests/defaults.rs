@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::{
-    Address, CheckpointPlan, Cluster, ClusterTls, Compression, Config, CriuOptions, Docker, GrpcProbe, Hot,
-    HttpTarget, Isolation, Lease, NetworkLock, Node, Output, Podman, ProbeKind, Process, Recipe, Replica,
-    ReplicaPlace, Runc, Runtime, Store, Tcp, Tls,
+    Address, CheckpointPlan, Cluster, ClusterTls, Compression, Config, CriuOptions, Docker, ExecProbe,
+    GrpcProbe, Hot, HttpTarget, Isolation, Lease, NetworkLock, Node, Output, Podman, ProbeKind, ProbeTls,
+    Process, Recipe, Replica, ReplicaPlace, Runc, Runtime, Store, Tcp, Tls,
 };
 use policies::failover::Preference;
 use policies::id::ServiceName;
@@ -294,7 +294,8 @@ fn every_kind_of_probe_is_read() {
          a = { http = { socket = '/run/api.sock', path = '/livez', body = 'ok' } }\n\
          b = { grpc = { address = '127.0.0.1:50051' } }\n\
          c = { grpc = { address = '127.0.0.1:50051', service = 'shop.Cart' } }\n\
-         d = { heartbeat = { file = '/run/shop/alive' } }\n",
+         d = { heartbeat = { file = '/run/shop/alive' } }\n\
+         e = { exec = { command = ['ping'], inside = true } }\n",
     );
     let kinds: Vec<_> = service(&config, "a").probes.into_iter().map(|probe| probe.kind).collect();
     let ProbeKind::Http(http) = &kinds[0] else { panic!("http was written") };
@@ -307,7 +308,33 @@ fn every_kind_of_probe_is_read() {
         let address = Address { host: "127.0.0.1".to_owned(), port: 50051 };
         ProbeKind::Grpc(GrpcProbe { address, service: service.to_owned() })
     };
-    assert_eq!(kinds[1..], [grpc(""), grpc("shop.Cart"), ProbeKind::Heartbeat("/run/shop/alive".into())]);
+    let exec = ProbeKind::Exec(ExecProbe { command: vec!["ping".to_owned()], inside: true });
+    let heartbeat = ProbeKind::Heartbeat("/run/shop/alive".into());
+    assert_eq!(kinds[1..], [grpc(""), grpc("shop.Cart"), heartbeat, exec]);
+}
+
+#[test]
+fn a_probe_by_tls_believes_whom_it_is_told_to() {
+    let config = parse(
+        "[service.a]\nrunc.bundle = '/b'\n[service.a.probe]\n\
+         a = { http = { url = 'http://localhost/' } }\n\
+         b = { http = { url = 'https://localhost/' } }\n\
+         c = { http = { address = '10.0.0.1:443', tls = true, ca = '/ca.crt' } }\n\
+         d = { http = { socket = '/run/api.sock', tls = true, verify = false } }\n",
+    );
+    let asked = |probe: config::Probe| match probe.kind {
+        ProbeKind::Http(http) => (http.target, http.tls),
+        other => panic!("http was written: {other:?}"),
+    };
+    let found: Vec<_> = service(&config, "a").probes.into_iter().map(asked).collect();
+    let at = |host: &str, port| HttpTarget::Tcp(Address { host: host.to_owned(), port });
+    let expected = [
+        (at("localhost", 80), None),
+        (at("localhost", 443), Some(ProbeTls::Host)),
+        (at("10.0.0.1", 443), Some(ProbeTls::Authority("/ca.crt".into()))),
+        (HttpTarget::Unix("/run/api.sock".into()), Some(ProbeTls::Unverified)),
+    ];
+    assert_eq!(found, expected);
 }
 
 #[test]

@@ -59,6 +59,18 @@ fn each_part_is_told_apart_and_others_are_not_touched() {
     }
 }
 
+/// Whoever is told of events is another one at once; no service is touched.
+#[test]
+fn hooks_change_apart_from_services() {
+    for (from, to) in [
+        ("[api]\n", "[api]\n[hooks]\non_event = ['tell']\n"),
+        ("[service.b]\n", "[service.a.hooks]\nwebhook = 'http://h'\n[service.b]\n"),
+    ] {
+        let diff = changed(from, to);
+        assert_eq!(diff, Diff { hooks_changed: true, ..Diff::default() }, "{to}");
+    }
+}
+
 /// A running container cannot become another one.
 #[test]
 fn every_word_about_a_container_needs_a_new_start() {

@@ -15,6 +15,7 @@ pub mod error;
 pub mod failpoint;
 pub mod fence;
 pub mod freeze;
+pub mod hook;
 pub mod host;
 pub mod images;
 pub mod interchange;

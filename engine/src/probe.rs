@@ -8,6 +8,7 @@ mod grpc;
 mod heartbeat;
 mod http;
 mod tcp;
+mod tls;
 
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,9 @@ pub use grpc::Grpc;
 pub use heartbeat::Heartbeat;
 pub use http::Http;
 pub use tcp::Tcp;
+pub use tls::Trust;
+
+use crate::runtime::Handle;
 
 /// How much of what a service or a command said goes into a detail.
 const EXCERPT_MAX: usize = 300;
@@ -47,6 +51,15 @@ pub struct Outcome {
 }
 
 impl Probe {
+    /// The probe of one run of a service, for what is asked inside of its processes.
+    #[must_use]
+    pub fn of_run(self, handle: Option<&Handle>) -> Self {
+        match self {
+            Self::Exec(exec) => Self::Exec(exec.of_run(handle)),
+            other @ (Self::Http(_) | Self::Tcp(_) | Self::Grpc(_) | Self::Heartbeat(_)) => other,
+        }
+    }
+
     /// Probes once. An answer that is not there after `timeout` is a failed one.
     pub async fn run(&self, timeout: Duration) -> Outcome {
         let begun = Instant::now();

@@ -1,5 +1,7 @@
 //! From the words of the configuration to the parts that run: the only place that names concrete types.
 
+mod hooks;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,7 +9,7 @@ use config as words;
 use engine::criu::{Criu, Network, Options, SharedOptions, Tcp};
 use engine::error::{Error, Report};
 use engine::freeze::Hierarchies;
-use engine::probe::{Exec, Grpc, Heartbeat, Http, Probe, Tcp as TcpProbe};
+use engine::probe::{Exec, Grpc, Heartbeat, Http, Probe, Tcp as TcpProbe, Trust};
 use engine::replica::bucket::Bucket;
 use engine::replica::objects::{Access, Cloud, Folder, Objects, Provider};
 use engine::replica::peer::{Address, Peer};
@@ -20,6 +22,8 @@ use policies::id::{NodeName, ServiceName};
 
 use crate::replicas::Target;
 use crate::tenure::Cluster;
+
+pub(crate) use self::hooks::{Way, ways};
 
 /// Certificates and keys are some thousand bytes.
 const PEM_LENGTH_MAX: u64 = 1 << 20;
@@ -353,7 +357,8 @@ fn probe(probe: &words::Probe) -> engine::Result<NamedProbe> {
     let kind = match &probe.kind {
         words::ProbeKind::Http(http) => Probe::Http(http_probe(http)?),
         words::ProbeKind::Tcp(address) => Probe::Tcp(TcpProbe::new(address.host.clone(), address.port)),
-        words::ProbeKind::Exec(argv) => Probe::Exec(Exec::new(argv)),
+        words::ProbeKind::Exec(exec) if exec.inside => Probe::Exec(Exec::new(&exec.command).inside()),
+        words::ProbeKind::Exec(exec) => Probe::Exec(Exec::new(&exec.command)),
         words::ProbeKind::Grpc(grpc) => {
             Probe::Grpc(Grpc::new(grpc.address.host.clone(), grpc.address.port, grpc.service.clone())?)
         }
@@ -368,6 +373,13 @@ fn http_probe(http: &words::HttpProbe) -> engine::Result<Http> {
         words::HttpTarget::Tcp(address) => Http::new(&url)?.connecting_to(address.host.clone(), address.port),
         words::HttpTarget::Unix(socket) => Http::over_socket(socket, &url)?,
     };
+    if let Some(tls) = &http.tls {
+        probe = probe.over_tls(match tls {
+            words::ProbeTls::Host => Trust::Host,
+            words::ProbeTls::Authority(file) => Trust::Authority(file.clone()),
+            words::ProbeTls::Unverified => Trust::Anybody,
+        });
+    }
     if let Some(text) = &http.body {
         probe = probe.wanting(text);
     }

@@ -218,9 +218,14 @@ impl Actor {
         });
     }
 
+    /// What names the service's processes, if it was begun and has not been ended.
+    pub(crate) fn handle(&self) -> Option<engine::runtime::Handle> {
+        lock(&self.shared.instance).as_ref().map(|instance| instance.handle.clone())
+    }
+
     /// The main process as the host sees it.
     pub(crate) fn pid(&self) -> Option<i32> {
-        lock(&self.shared.instance).as_ref().filter(|i| i.handle.is_alive()).map(|i| i.handle.pid)
+        self.handle().filter(engine::runtime::Handle::is_alive).map(|handle| handle.pid)
     }
 
     /// What a probe asks about freezes.

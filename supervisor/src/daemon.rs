@@ -28,6 +28,7 @@ use crate::assemble::Ground;
 use crate::carry_out::Node;
 use crate::control::Control;
 use crate::events::plain;
+use crate::hooks::Hooks;
 use crate::replicas::Reception;
 use crate::service::Message;
 use crate::signals::{Asked, Signals};
@@ -62,6 +63,7 @@ struct Daemon {
     /// Where peers are let in, until they are.
     reception: Option<Reception>,
     status: watch::Sender<NodeStatus>,
+    hooks: Hooks,
     tasks: Vec<(ServiceName, JoinHandle<()>)>,
     /// Taken out of the configuration and not ended yet.
     leaving: BTreeSet<ServiceName>,
@@ -106,6 +108,7 @@ pub(crate) async fn run(options: RunOptions) -> anyhow::Result<()> {
         }
     }
     daemon.stop_all().await;
+    daemon.hooks.end().await;
     // It ends with the token.
     let _ = tokio::time::timeout(Duration::from_secs(2), api).await;
     Ok(())

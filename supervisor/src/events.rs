@@ -105,13 +105,10 @@ impl Events {
 /// An event that is about nothing more than its text.
 pub(crate) fn plain(service: Option<&str>, kind: &str, text: impl Into<String>) -> EventRecord {
     EventRecord {
-        seq: 0,
-        at: String::new(),
         service: service.map(str::to_owned),
         kind: kind.to_owned(),
         text: text.into(),
-        image: None,
-        took_ms: None,
+        ..EventRecord::default()
     }
 }
 

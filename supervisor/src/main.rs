@@ -8,6 +8,7 @@ mod clock;
 mod control;
 mod daemon;
 mod events;
+mod hooks;
 mod notices;
 mod probes;
 mod publish;

@@ -46,7 +46,42 @@ pub(crate) fn tell(service: &str, notice: &Notice) -> Told {
     let mut record = plain(Some(service), kind, text);
     record.image = image.map(ToString::to_string);
     record.took_ms = took_ms;
+    detail(notice, &mut record);
     Told { record, settles }
+}
+
+/// For programs: what the text says, in fields.
+fn detail(notice: &Notice, record: &mut EventRecord) {
+    match notice {
+        Notice::Noticed { cause } | Notice::Held { cause } => record.cause = Some(cause.name().to_owned()),
+        Notice::RungTaken { rung, .. } | Notice::RungFailed { rung, .. } => {
+            record.rung = Some(rung.to_string());
+        }
+        Notice::Recovered(back) => {
+            record.cause = Some(back.cause.name().to_owned());
+            record.rung = Some(back.rung.to_string());
+        }
+        Notice::CheckpointTaken { reason, pause, took, .. } => {
+            record.cause = Some(reason.to_string());
+            record.pause_ms = Some(pause.as_secs_f64() * 1e3);
+            record.wall_ms = Some(took.as_secs_f64() * 1e3);
+        }
+        Notice::GaveUp { reason } => record.cause = reason.cause().map(|cause| cause.name().to_owned()),
+        Notice::CheckpointFailed { reason, .. } => record.cause = Some(reason.to_string()),
+        Notice::Started { .. }
+        | Notice::StartFailed(_)
+        | Notice::ImageSkipped { .. }
+        | Notice::ImageJudged { .. }
+        | Notice::Degraded { .. }
+        | Notice::NoLongerDegraded
+        | Notice::KillFailed(_)
+        | Notice::VerdictChanged { .. }
+        | Notice::Stopped
+        | Notice::Suspended { .. }
+        | Notice::Paused
+        | Notice::Unpaused
+        | Notice::Denied(_) => {}
+    }
 }
 
 type Words<'a> = (&'static str, String, Option<&'a ImageId>, Option<f64>, Option<Settles>);

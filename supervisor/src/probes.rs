@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::runtime::Handle;
 use policies::id::Attempt;
 use policies::service::Event;
 use tokio::sync::mpsc;
@@ -32,6 +33,7 @@ impl Probing {
     pub(crate) fn start(
         run: Attempt,
         probes: &[NamedProbe],
+        handle: Option<&Handle>,
         freezes: Arc<Freezes>,
         inbox: &mpsc::Sender<Message>,
     ) -> Self {
@@ -40,7 +42,7 @@ impl Probing {
             let prober = Prober {
                 run,
                 place,
-                probe: probe.clone(),
+                probe: NamedProbe { probe: probe.probe.clone().of_run(handle), ..probe.clone() },
                 freezes: Arc::clone(&freezes),
                 inbox: inbox.clone(),
             };

@@ -274,7 +274,8 @@ impl Task {
             return;
         }
         self.probing = run.map(|run| {
-            let probing = Probing::start(run, &self.parts.probes, self.actor.freezes(), &self.own_inbox);
+            let (handle, freezes) = (self.actor.handle(), self.actor.freezes());
+            let probing = Probing::start(run, &self.parts.probes, handle.as_ref(), freezes, &self.own_inbox);
             (run, probing)
         });
     }

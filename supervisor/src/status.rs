@@ -187,7 +187,7 @@ pub(crate) struct ImageStatus {
 }
 
 /// One entry of the journal of events.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct EventRecord {
     /// Grows by one with each event of this node.
     pub(crate) seq: u64,
@@ -205,6 +205,18 @@ pub(crate) struct EventRecord {
     /// A duration that belongs to it, milliseconds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) took_ms: Option<f64>,
+    /// Why, as one word: of a fault and its recovery `crashed`, `hung`, ...; of a checkpoint `cadence`, `request`, ...
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) cause: Option<String>,
+    /// The rung of the ladder, if one is concerned.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) rung: Option<String>,
+    /// How long the service stood still for a checkpoint, milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) pause_ms: Option<f64>,
+    /// How long a checkpoint took from its beginning until its image could be restored, milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) wall_ms: Option<f64>,
 }
 
 /// The answer to a request.

@@ -24,6 +24,12 @@ pub struct Event {
     /// A duration that belongs to it, milliseconds.
     #[serde(default)]
     pub took_ms: Option<f64>,
+    /// Why, as one word.
+    #[serde(default)]
+    pub cause: Option<String>,
+    /// The rung, if one is concerned.
+    #[serde(default)]
+    pub rung: Option<String>,
 }
 
 /// A place in the journal: what came later is new.

@@ -49,6 +49,10 @@ fn comes_back_after(runtime: Runtime, cause: &str, end: impl Fn(&Node, Counter))
     let recovered = node.wait_for_event(mark, "recovered", |_| true);
     assert_eq!(recovered.image, Some(image));
     assert!(recovered.text.starts_with("back by restore-latest"), "{}", recovered.text);
+    assert_eq!(
+        (recovered.cause.as_deref(), recovered.rung.as_deref()),
+        (Some("crashed"), Some("restore-latest"))
+    );
     let mttr = recovered.took_ms.expect("a recovery says how long it took");
     assert!(mttr > 0.0 && mttr < LIMIT.as_secs_f64() * 1e3, "{mttr} ms");
     assert_eq!(counter.ask("/increment"), "8", "it goes on");

@@ -1,6 +1,7 @@
 //! The kinds of probes at work: what they find sick is recovered, and what they find well is left alone.
 #![allow(missing_docs)]
 
+use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::signal::Signal;
-use system_tests::{Counter, Host, Node, Runtime};
+use system_tests::{Counter, Host, LIMIT, Node, Runtime, wait_until};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
@@ -77,6 +78,60 @@ fn a_heartbeat_that_stops_is_missed() {
         },
         || {},
     );
+}
+
+/// The command sees the processes of the run that it is asked about, also after that was restored.
+#[test]
+fn a_command_is_run_inside_of_the_service() {
+    let Some(host) = Host::or_skip(Runtime::Process) else { return };
+    let (mut node, _) = Node::with_counter(host, Runtime::Process, &[]);
+    let (seen, sick) = (node.folder().join("seen"), node.folder().join("sick"));
+    let script = format!(
+        "set -- $(readlink /proc/self/ns/pid /proc/self/ns/mnt); echo $* >> {}; test ! -e {}",
+        seen.display(),
+        sick.display()
+    );
+    node.unset("counter", "probe.health.http");
+    let command = serde_json::json!(["/bin/sh", "-c", script]).to_string();
+    node.set("counter", "probe.health.exec", &format!("{{ command = {command}, inside = true }}"));
+    let namespaces = |node: &Node| {
+        let pid = node.pid("counter").expect("it runs");
+        let of = |kind| fs::read_link(format!("/proc/{pid}/ns/{kind}")).expect("it has one");
+        format!("{} {}", of("pid").display(), of("mnt").display())
+    };
+    node.start();
+    let former = namespaces(&node);
+    let was_seen =
+        |wanted: &str| fs::read_to_string(&seen).is_ok_and(|seen| seen.lines().any(|line| line == wanted));
+    wait_until(LIMIT, "the first run is looked at from inside", || was_seen(&former));
+    node.checkpoint("counter");
+    let (pid, mark) = (node.pid("counter").expect("it runs"), node.mark());
+
+    fs::write(&sick, "").expect("a file");
+    node.wait_for_event(mark, "noticed", |event| event.cause.as_deref() == Some("hung"));
+    fs::remove_file(&sick).expect("a file");
+
+    node.wait_for_another("counter", pid);
+    fs::write(&seen, "").expect("a file");
+    let later = namespaces(&node);
+    wait_until(LIMIT, "the restored run is looked at from inside", || was_seen(&later));
+}
+
+/// Where the program lies is known inside only.
+#[test]
+fn a_command_is_run_with_the_root_of_a_container() {
+    let Some(host) = Host::or_skip(Runtime::Runc) else { return };
+    let (mut node, _) = Node::with_counter(host, Runtime::Runc, &[]);
+    let inside = Path::new("/bin/well-inside");
+    assert!(!inside.exists(), "{} is on the host, too", inside.display());
+    fs::copy("/bin/true", node.folder().join("bundle-counter/rootfs/bin/well-inside")).expect("a program");
+    node.unset("counter", "probe.health.http");
+    let command = serde_json::json!([inside]).to_string();
+    node.set("counter", "probe.health.exec", &format!("{{ command = {command}, inside = true }}"));
+    node.start();
+    node.checkpoint("counter");
+    let former = node.signal_service("counter", Signal::SIGKILL);
+    node.wait_for_another("counter", former);
 }
 
 #[test]

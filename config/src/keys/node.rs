@@ -1,6 +1,7 @@
 //! The file's top level, `[node]`, `[store]`, `[api]`.
 
 use super::cluster::CLUSTER;
+use super::hooks::HOOKS;
 use super::replica::{API_TLS, REPLICA};
 use super::service::SERVICE;
 use super::{Key, Kind, Section, words};
@@ -15,7 +16,7 @@ pub(crate) static ROOT: Section = Section {
         Key::table("api", &API),
         Key { kind: Kind::Tables("service", &SERVICE), ..Key::table("service", &SERVICE) },
         Key::table("cluster", &CLUSTER),
-        Key::unsupported("hooks", "leave `[hooks]` out, and follow `supervisor events --follow` instead"),
+        Key::table("hooks", &HOOKS),
     ],
 };
 

@@ -47,7 +47,7 @@ static HTTP: Section = Section {
             Kind::Url,
             "`address` or `socket` is needed",
             "\"http://127.0.0.1:8080/healthz\"",
-            "Where to ask; `http` only.",
+            "Where to ask, by `http` or `https`.",
         ),
         Key::optional(
             "address",
@@ -72,6 +72,20 @@ static HTTP: Section = Section {
             "The `Host` header.",
         ),
         Key::default("headers", Kind::TextByName, "{}", "Further headers."),
+        Key::default("tls", Kind::Flag, "false", "Ask by TLS; an `https` URL says so already."),
+        Key::optional(
+            "ca",
+            Kind::Path,
+            "the host's authorities",
+            "\"/etc/shop/ca.crt\"",
+            "The authority that has signed the service's certificate (PEM), which must be for `host`.",
+        ),
+        Key::default(
+            "verify",
+            Kind::Flag,
+            "true",
+            "Whether the service's certificate must be a right one; `false` takes any.",
+        ),
         Key::default(
             "status",
             Kind::List(&Kind::StatusRange),
@@ -97,12 +111,21 @@ static TCP: Section = Section {
 static EXEC: Section = Section {
     title: "service.NAME.probe.PROBE.exec",
     doc: "Passes if a command exits with 0.",
-    keys: &[Key::required(
-        "command",
-        TEXTS,
-        "[\"/usr/bin/redis-cli\", \"ping\"]",
-        "Program and arguments; no shell is involved.",
-    )],
+    keys: &[
+        Key::required(
+            "command",
+            TEXTS,
+            "[\"/usr/bin/redis-cli\", \"ping\"]",
+            "Program and arguments; no shell is involved.",
+        ),
+        Key::default(
+            "inside",
+            Kind::Flag,
+            "false",
+            "Run it in the service's namespaces (files, processes, network), as root and with the supervisor's \
+            environment; needs `nsenter` on the host.",
+        ),
+    ],
 };
 
 static GRPC: Section = Section {

@@ -3,6 +3,7 @@
 use super::checkpoint::CHECKPOINT;
 use super::container::{DOCKER, PODMAN};
 use super::failover::FAILOVER;
+use super::hooks::SERVICE_HOOKS;
 use super::probe::PROBE;
 use super::restart::RESTART;
 use super::{Key, Kind, Section, words};
@@ -62,6 +63,7 @@ pub(super) static SERVICE: Section = Section {
         Key { kind: Kind::Tables("probe", &PROBE), ..Key::table("probe", &PROBE) },
         Key::table("restart", &RESTART),
         Key::table("failover", &FAILOVER),
+        Key::table("hooks", &SERVICE_HOOKS),
     ],
 };
 

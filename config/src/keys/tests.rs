@@ -21,6 +21,8 @@ fn around(title: &str) -> &'static str {
              [service.db]\nrunc.bundle = '/b'\n[service.db.failover]\n{}\n"
         }
         "api.tls" => "[api.tls]\n{}\n",
+        "hooks" => "[hooks]\n{}\n",
+        "service.NAME.hooks" => "[service.db]\nrunc.bundle = '/b'\n[service.db.hooks]\n{}\n",
         "service.NAME" => "[service.db]\n{}\n[service.other]\nrunc.bundle = '/b'\n",
         "service.NAME.process" => "[service.db.process]\n{}\n",
         "service.NAME.runc" => "[service.db.runc]\n{}\n",
@@ -63,6 +65,8 @@ fn companions(title: &str, key: &str) -> &'static str {
         ("store.replica.tls" | "api.tls", "ca") => "cert = '/c'\nkey = '/k'\n",
         ("store.replica.tls" | "api.tls", "cert") => "ca = '/a'\nkey = '/k'\n",
         ("store.replica.tls" | "api.tls", "key") => "ca = '/a'\ncert = '/c'\n",
+        ("hooks" | "service.NAME.hooks", "webhook") => "",
+        ("hooks" | "service.NAME.hooks", _) => "webhook = 'https://a'\n",
         ("api", "listen") => "tls = { ca = '/a', cert = '/c', key = '/k' }\n",
         ("service.NAME", _) => "runc.bundle = '/b'\n",
         ("service.NAME.process", "command") | ("service.NAME.runc", "bundle") => "",
@@ -71,8 +75,10 @@ fn companions(title: &str, key: &str) -> &'static str {
         ("service.NAME.docker" | "service.NAME.podman", "image") => "container = 'db'\n",
         ("service.NAME.docker" | "service.NAME.podman", _) => "container = 'db'\nimage = 'db'\n",
         ("service.NAME.probe.PROBE", _) => "exec.command = ['true']\n",
+        ("service.NAME.probe.PROBE.exec", "inside") => "command = ['true']\n",
         ("service.NAME.probe.PROBE.http", "url" | "address" | "socket") => "",
         ("service.NAME.probe.PROBE.grpc", "service") => "address = '127.0.0.1:80'\n",
+        ("service.NAME.probe.PROBE.http", "ca" | "verify") => "url = 'https://a'\n",
         ("service.NAME.probe.PROBE.http", _) => "address = '127.0.0.1:80'\n",
         _ => "",
     }

@@ -8,9 +8,9 @@ use policies::health::{Role, Settings};
 
 use crate::error::Draft;
 use crate::read::{Cell, Named, Table};
-use crate::settings::{Address, GrpcProbe, HttpProbe, HttpTarget, Probe, ProbeKind};
+use crate::settings::{Address, ExecProbe, GrpcProbe, HttpProbe, HttpTarget, Probe, ProbeKind, ProbeTls};
 use crate::values::{
-    address, choice, command, count, duration, duration_or_zero, header_value, is_header_name, path,
+    address, choice, command, count, duration, duration_or_zero, flag, header_value, is_header_name, path,
     request_path, status_range, text, url,
 };
 
@@ -54,7 +54,7 @@ fn kind(table: &Table<'_>) -> ProbeKind {
         Some("heartbeat") => heartbeat.map(ProbeKind::Heartbeat),
         Some(_) | None => exec.map(ProbeKind::Exec),
     };
-    kind.unwrap_or(ProbeKind::Exec(Vec::new()))
+    kind.unwrap_or(ProbeKind::Exec(ExecProbe { command: Vec::new(), inside: false }))
 }
 
 fn http(table: Table<'_>) -> HttpProbe {
@@ -66,6 +66,8 @@ fn http(table: Table<'_>) -> HttpProbe {
     if table.exactly_one_of("address", &targets, "write `url = \"http://...\"`").is_some() {
         refuse_path_beside_url(&table);
     }
+    let secure = table.get("tls", flag).unwrap_or_default() || url.as_ref().is_some_and(|url| url.secure);
+    let tls = tls(&table, secure);
     let root = || "/".to_owned();
     let (target, authority, default) = match (url, address, socket) {
         (Some(url), ..) => (HttpTarget::Tcp(url.address), url.authority, url.path),
@@ -75,14 +77,41 @@ fn http(table: Table<'_>) -> HttpProbe {
     };
     let probe = HttpProbe {
         target,
+        tls,
         path: asked.unwrap_or(default),
         host: table.get("host", header_value).unwrap_or(authority),
-        headers: table.get("headers", headers).unwrap_or_default(),
+        headers: table.get("headers", headers("write `host = \"...\"` beside `headers`")).unwrap_or_default(),
         status: table.get("status", |cell| cell.list(status_range)).unwrap_or_default(),
         body: table.get("body", text),
     };
     table.done();
     probe
+}
+
+fn tls(table: &Table<'_>, secure: bool) -> Option<ProbeTls> {
+    let ca = table.get("ca", path);
+    let verify = table.get("verify", flag).unwrap_or(true);
+    let useless = |key: &str, message: &str, hint: &str| {
+        if let Some(span) = table.key_span(key) {
+            table.context.note(Draft::error(span, message).hint(hint));
+        }
+    };
+    let without = "this does nothing without TLS";
+    match (secure, verify, ca) {
+        (false, ..) => {
+            let hint = "write an `https` URL or `tls = true`, or leave it out";
+            ["ca", "verify"].iter().for_each(|key| useless(key, without, hint));
+            None
+        }
+        (true, true, None) => Some(ProbeTls::Host),
+        (true, true, Some(ca)) => Some(ProbeTls::Authority(ca)),
+        (true, false, ca) => {
+            if ca.is_some() {
+                useless("ca", "this does nothing with `verify = false`", "leave one of them out");
+            }
+            Some(ProbeTls::Unverified)
+        }
+    }
 }
 
 fn refuse_path_beside_url(table: &Table<'_>) {
@@ -92,8 +121,9 @@ fn refuse_path_beside_url(table: &Table<'_>) {
     }
 }
 
-fn headers(cell: &Cell<'_>) -> Option<BTreeMap<String, String>> {
-    cell.by_name(|name: &str, span: Range<usize>, cell: &Cell<'_>| {
+/// Headers by name; `host` says where that one comes from.
+pub(super) fn headers(host: &'static str) -> impl Fn(&Cell<'_>) -> Option<BTreeMap<String, String>> {
+    let header = move |name: &str, span: Range<usize>, cell: &Cell<'_>| {
         let value = header_value(cell);
         if !is_header_name(name) {
             let draft = Draft::error(span, "this cannot be the name of a header");
@@ -101,12 +131,13 @@ fn headers(cell: &Cell<'_>) -> Option<BTreeMap<String, String>> {
             return None;
         }
         if name.eq_ignore_ascii_case("host") {
-            let draft = Draft::error(span, "the `Host` header has a key of its own");
-            cell.context.note(draft.hint("write `host = \"...\"` beside `headers`"));
+            let draft = Draft::error(span, "the `Host` header is not set here");
+            cell.context.note(draft.hint(host));
             return None;
         }
         value
-    })
+    };
+    move |cell| cell.by_name(header)
 }
 
 fn tcp(table: Table<'_>) -> Address {
@@ -133,8 +164,9 @@ fn nowhere() -> Address {
     Address { host: String::new(), port: 0 }
 }
 
-fn exec(table: Table<'_>) -> Vec<String> {
+fn exec(table: Table<'_>) -> ExecProbe {
     let command = table.get("command", command).unwrap_or_default();
+    let inside = table.get("inside", flag).unwrap_or_default();
     table.done();
-    command
+    ExecProbe { command, inside }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use policies::ladder;
 use policies::service::Settings;
 
-use super::{checkpoint, cluster, container, probe, restart};
+use super::{checkpoint, cluster, container, hooks, probe, restart};
 use crate::read::{Cell, Table};
 use crate::settings::{Isolation, Node, Output, Process, Runc, Runtime, Service};
 use crate::values::{choice, command, duration, path, service_name, signal, small, text, user};
@@ -43,6 +43,7 @@ pub(super) fn service(table: Table<'_>, name: &str, node: &Node) -> Service {
         stop_signal: table.get("stop_signal", signal).unwrap_or_default(),
         depends_on: table.get("depends_on", |cell| cell.list(service_name)).unwrap_or_default(),
         failover,
+        hooks: table.table_if_written("hooks").map(hooks::hooks),
     };
     table.done();
     service

@@ -67,6 +67,11 @@ impl<'a> Table<'a> {
         self.entries?.get_key_value(name).map(|(key, _)| key.span())
     }
 
+    /// Whether something else was written in its place; that was noted.
+    pub(crate) fn is_no_table(&self) -> bool {
+        self.silent
+    }
+
     /// The path of one of its keys.
     pub(crate) fn path_of(&self, name: &str) -> String {
         join(&self.path, name)

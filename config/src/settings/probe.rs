@@ -22,12 +22,21 @@ pub enum ProbeKind {
     Http(HttpProbe),
     /// Opens a connection.
     Tcp(Address),
-    /// Runs a command that must exit with 0: program and arguments, never empty.
-    Exec(Vec<String>),
+    /// Runs a command that must exit with 0.
+    Exec(ExecProbe),
     /// Asks gRPC's health service.
     Grpc(GrpcProbe),
     /// Waits for this file to be touched.
     Heartbeat(PathBuf),
+}
+
+/// `exec = { ... }`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecProbe {
+    /// Program and arguments, never empty.
+    pub command: Vec<String>,
+    /// It is run in the service's namespaces and root.
+    pub inside: bool,
 }
 
 /// `http = { ... }`
@@ -35,6 +44,8 @@ pub enum ProbeKind {
 pub struct HttpProbe {
     /// Where to connect.
     pub target: HttpTarget,
+    /// How the service's certificate is verified; `None`: it is asked without TLS.
+    pub tls: Option<ProbeTls>,
     /// What to ask for, with its query; begins with `/`.
     pub path: String,
     /// The `Host` header.
@@ -45,6 +56,17 @@ pub struct HttpProbe {
     pub status: Vec<RangeInclusive<u16>>,
     /// A text that the body must contain.
     pub body: Option<String>,
+}
+
+/// Whose signature under a service's certificate is believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeTls {
+    /// Those whom the host trusts.
+    Host,
+    /// This authority's.
+    Authority(PathBuf),
+    /// Anybody's.
+    Unverified,
 }
 
 /// Where an http probe connects.

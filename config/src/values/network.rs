@@ -1,6 +1,6 @@
 //! Addresses, URLs and what http probes need beside them.
 //!
-//! It refuses `https`: probes ask without TLS in this version.
+//! It refuses passwords and fragments in URLs.
 
 use std::net::Ipv6Addr;
 use std::ops::RangeInclusive;
@@ -17,6 +17,8 @@ pub(crate) struct Url {
     /// As it stood in the URL, for the `Host` header.
     pub(crate) authority: String,
     pub(crate) path: String,
+    /// `https`.
+    pub(crate) secure: bool,
 }
 
 /// `host:port` or `[v6]:port`.
@@ -30,29 +32,33 @@ pub(crate) fn address(cell: &Cell<'_>) -> Option<Address> {
     })
 }
 
-/// `http://host[:port][/path]`.
+/// `http://host[:port][/path]`, or `https`.
 pub(crate) fn url(cell: &Cell<'_>) -> Option<Url> {
-    const FORM: &str = "write it as `\"http://127.0.0.1:8080/healthz\"`";
     let written = text(cell)?;
-    if written.starts_with("https://") {
-        return cell.fault("`https` is not supported by this version", "ask an `http` port, or use `exec`");
+    parse_url(&written)
+        .or_else(|| cell.fault("this is not an http URL", "write it as `\"http://127.0.0.1:8080/healthz\"`"))
+}
+
+/// The same, as it stands.
+pub(crate) fn web_url(cell: &Cell<'_>) -> Option<String> {
+    let written = text(cell)?;
+    if parse_url(&written).is_some() {
+        return Some(written);
     }
-    let Some(rest) = written.strip_prefix("http://") else {
-        return cell.fault("this is not an http URL", FORM);
-    };
+    cell.fault("this is not a URL to post to", "write it as `\"https://host/path\"`")
+}
+
+fn parse_url(written: &str) -> Option<Url> {
+    let http = written.strip_prefix("http://").map(|rest| (rest, false));
+    let (rest, secure) = http.or_else(|| Some((written.strip_prefix("https://")?, true)))?;
     let rest = rest.split('#').next().unwrap_or_default();
     let (authority, path) = match rest.find(['/', '?']) {
         Some(at) => rest.split_at(at),
         None => (rest, "/"),
     };
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    let Some(address) = parse_address(authority, Some(80)) else {
-        return cell.fault("this is not an http URL", FORM);
-    };
-    if !is_path(&path) {
-        return cell.fault("this is not an http URL", FORM);
-    }
-    Some(Url { address, authority: authority.to_owned(), path })
+    let address = parse_address(authority, Some(if secure { 443 } else { 80 }))?;
+    is_path(&path).then(|| Url { address, authority: authority.to_owned(), path, secure })
 }
 
 /// The path of a request.

@@ -1,7 +1,7 @@
-//! Asks by HTTP/1.1 `GET`, on a connection of its own that is closed afterwards: a service whose listener is stuck
+//! Asks by HTTP/1.1 `GET`, over TLS if wanted, on a connection of its own that is closed afterwards: a service whose listener is stuck
 //! behind old connections is noticed.
 //!
-//! It refuses TLS and redirects (a 3xx is the answer, and passes by default), and reads at most 64 KiB of a body.
+//! It refuses redirects (a 3xx is the answer, and passes by default), and reads at most 64 KiB of a body.
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 
-use super::{Answer, excerpt, tcp};
+use super::{Answer, Trust, excerpt, tcp};
 use crate::error::{Error, Report, Result};
 
 /// More of a body than this is not read: a status page may be endless.
@@ -24,6 +24,8 @@ const BODY_MAX: usize = 64 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http {
     target: Target,
+    /// Over TLS, if at all.
+    tls: Option<Trust>,
     path: Uri,
     host: HeaderValue,
     headers: Vec<(HeaderName, HeaderValue)>,
@@ -50,6 +52,7 @@ impl Http {
         let path = uri.path_and_query().map_or("/", |p| p.as_str());
         Ok(Self {
             target,
+            tls: None,
             path: path_of(path, url)?,
             host,
             headers: Vec::new(),
@@ -70,6 +73,12 @@ impl Http {
     #[must_use]
     pub fn connecting_to(self, host: impl Into<String>, port: u16) -> Self {
         Self { target: Target::Tcp { host: host.into(), port }, ..self }
+    }
+
+    /// Asks over TLS a server whose certificate is believed, for the name in the `Host` header.
+    #[must_use]
+    pub fn over_tls(self, trust: Trust) -> Self {
+        Self { tls: Some(trust), ..self }
     }
 
     /// Adds a header; `Host` replaces the one that the URL gives.
@@ -103,12 +112,20 @@ impl Http {
 
     pub(super) async fn ask(&self) -> Answer {
         match &self.target {
-            Target::Tcp { host, port } => self.ask_on(tcp::connect(host, *port).await?).await,
+            Target::Tcp { host, port } => self.ask_by(tcp::connect(host, *port).await?).await,
             Target::Unix(socket) => {
                 let stream = UnixStream::connect(socket).await;
-                self.ask_on(stream.map_err(|e| format!("cannot connect to {}: {e}", socket.display()))?).await
+                self.ask_by(stream.map_err(|e| format!("cannot connect to {}: {e}", socket.display()))?).await
             }
         }
+    }
+
+    async fn ask_by(&self, stream: impl AsyncRead + AsyncWrite + Unpin) -> Answer {
+        let Some(trust) = &self.tls else { return self.ask_on(stream).await };
+        let name = self.host.to_str().ok().and_then(|host| host.parse::<hyper::http::uri::Authority>().ok());
+        let name = name.ok_or("the host's name cannot be one of a certificate")?;
+        let name = name.host().trim_start_matches('[').trim_end_matches(']');
+        self.ask_on(trust.connect(name, stream).await?).await
     }
 
     async fn ask_on(&self, stream: impl AsyncRead + AsyncWrite + Unpin) -> Answer {
@@ -186,7 +203,7 @@ fn parse(url: &str) -> Result<(Uri, HeaderValue)> {
     let uri: Uri = url.parse().map_err(|_| wrong("it isn't one"))?;
     match uri.scheme_str() {
         Some("http") => {}
-        Some("https") => return Err(wrong("https is not supported")),
+        Some("https") => return Err(wrong("say how https is to be trusted by `over_tls`")),
         _ => return Err(wrong("it must begin with http://")),
     }
     let authority = uri.authority().ok_or_else(|| wrong("it has no host"))?;

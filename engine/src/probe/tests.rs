@@ -250,6 +250,17 @@ async fn a_command_is_judged_by_its_exit_code() {
 }
 
 #[tokio::test]
+async fn a_command_inside_of_a_service_needs_one_that_runs() {
+    let probe = Probe::Exec(Exec::new(["true"]).inside());
+    for probe in [probe.clone(), probe.of_run(None)] {
+        let outcome = probe.run(PLENTY).await;
+        assert!(!outcome.passed);
+        assert_eq!(outcome.detail, "the service does not run");
+    }
+    assert!(Probe::Exec(Exec::new(["true"])).of_run(None).run(PLENTY).await.passed, "on the host it is run");
+}
+
+#[tokio::test]
 async fn a_command_that_does_not_exist_fails_and_says_so() {
     let outcome = Probe::Exec(Exec::new(["/does/not/exist", "x"])).run(PLENTY).await;
     assert!(!outcome.passed);

@@ -1,14 +1,14 @@
 //! Running a command to its end, with a time limit. The only place in the engine that spawns processes
 //! asynchronously (a shim, which has no threads, forks by itself).
 //!
-//! The command gets a process group of its own, no standard input, and is reaped in every case. At its time limit, or when
+//! The command gets a process group of its own, no standard input unless it is given one, and is reaped in every case. At its time limit, or when
 //! the caller loses interest, the whole group is killed: what it has started goes with it.
 
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{Child, ChildStderr, ChildStdout};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 
 use super::pidfd::PidFd;
 use crate::error::{Error, Report, Result};
@@ -25,6 +25,7 @@ const LINES_MAX: usize = 10;
 pub struct Command {
     argv: Vec<String>,
     env: Vec<(String, String)>,
+    input: Option<Vec<u8>>,
     timeout: Duration,
     leftovers: Leftovers,
 }
@@ -52,7 +53,8 @@ pub struct Output {
 impl Command {
     /// A command and its arguments, with our environment and a limit of 10 s.
     pub fn new(argv: Vec<String>) -> Self {
-        Self { argv, env: Vec::new(), timeout: Duration::from_secs(10), leftovers: Leftovers::Leave }
+        let timeout = Duration::from_secs(10);
+        Self { argv, env: Vec::new(), input: None, timeout, leftovers: Leftovers::Leave }
     }
 
     /// Nothing that it started may outlive it: what is left of its group when it exits is killed.
@@ -69,6 +71,13 @@ impl Command {
         self
     }
 
+    /// What it may read from its standard input; it need not.
+    #[must_use]
+    pub fn input(mut self, bytes: Vec<u8>) -> Self {
+        self.input = Some(bytes);
+        self
+    }
+
     /// Sets the time limit.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -80,8 +89,15 @@ impl Command {
     pub async fn run(&self) -> Result<Output> {
         let mut child = self.spawn()?;
         let mut said = Said { stdout: Tail::of(child.stdout.take()), stderr: Tail::of(child.stderr.take()) };
+        let feeding = feed(child.stdin.take(), self.input.as_deref().unwrap_or_default());
         let mut group = Group { child, finished: false };
-        let ended = tokio::time::timeout(self.timeout, group.end(&mut said, self.leftovers)).await;
+        let ended = tokio::time::timeout(self.timeout, async {
+            tokio::select! {
+                ended = group.end(&mut said, self.leftovers) => ended,
+                never = feeding => never,
+            }
+        })
+        .await;
         if ended.is_err() {
             group.kill().await;
         }
@@ -97,11 +113,7 @@ impl Command {
     fn timed_out(&self, said: &Said) -> Error {
         let limit = humantime::format_duration(self.timeout);
         let text = format!("run {}: it did not finish within {limit}", self.line());
-        let (stdout, stderr) = (said.stdout.text(), said.stderr.text());
-        let shown = if stderr.trim().is_empty() { stdout } else { stderr };
-        let lines: Vec<String> = shown.lines().map(str::to_owned).collect();
-        let surplus = lines.len().saturating_sub(LINES_MAX);
-        Error::Unavailable(Report::new(text).output(lines.into_iter().skip(surplus)))
+        Error::Unavailable(Report::new(text).output(last_lines(&said.stdout.text(), &said.stderr.text())))
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the place")]
@@ -112,7 +124,7 @@ impl Command {
         tokio::process::Command::new(program)
             .args(arguments)
             .envs(self.env.iter().map(|(key, value)| (key, value)))
-            .stdin(Stdio::null())
+            .stdin(if self.input.is_some() { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
@@ -127,15 +139,36 @@ impl Command {
             })
     }
 
-    fn line(&self) -> String {
+    /// Itself, for people.
+    pub(crate) fn line(&self) -> String {
         self.argv.join(" ")
     }
+}
+
+/// Writes all of it, then closes the pipe; never comes back. A command that does not read has its reasons.
+async fn feed<T>(pipe: Option<ChildStdin>, bytes: &[u8]) -> T {
+    if let Some(mut pipe) = pipe {
+        let _ = pipe.write_all(bytes).await;
+    }
+    std::future::pending().await
+}
+
+/// The end of what a command had to say, in lines.
+fn last_lines(stdout: &str, stderr: &str) -> Vec<String> {
+    let shown = if stderr.trim().is_empty() { stdout } else { stderr };
+    let surplus = shown.lines().count().saturating_sub(LINES_MAX);
+    shown.lines().skip(surplus).map(str::to_owned).collect()
 }
 
 impl Output {
     /// Whether it ended with exit code 0.
     pub fn success(&self) -> bool {
         self.status.success()
+    }
+
+    /// The last lines of what it had to say.
+    pub(crate) fn last_lines(&self) -> Vec<String> {
+        last_lines(&self.stdout, &self.stderr)
     }
 }
 

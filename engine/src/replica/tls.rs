@@ -35,7 +35,7 @@ impl Files {
     /// # Errors
     /// `Invalid` for files that cannot be read or do not belong together.
     pub fn server(&self) -> Result<Arc<ServerConfig>> {
-        let roots = Arc::new(self.roots()?);
+        let roots = Arc::new(roots(&self.ca)?);
         let provider = Arc::new(ring::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
         let verifier = verifier.map_err(|e| unusable(&self.ca, e))?;
@@ -56,18 +56,10 @@ impl Files {
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|e| unusable(&self.ca, e))?
-            .with_root_certificates(self.roots()?)
+            .with_root_certificates(roots(&self.ca)?)
             .with_client_auth_cert(self.chain()?, self.private_key()?)
             .map_err(|e| unusable(&self.cert, e))?;
         Ok(Arc::new(config))
-    }
-
-    fn roots(&self) -> Result<RootCertStore> {
-        let mut roots = RootCertStore::empty();
-        for certificate in certificates(&self.ca)? {
-            roots.add(certificate).map_err(|e| unusable(&self.ca, e))?;
-        }
-        Ok(roots)
     }
 
     fn chain(&self) -> Result<Vec<CertificateDer<'static>>> {
@@ -103,6 +95,15 @@ pub(super) fn is_about_certificates(error: &(dyn std::error::Error + 'static)) -
         next = error.source();
     }
     false
+}
+
+/// The authorities of a file.
+pub(crate) fn roots(ca: &Path) -> Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(ca)? {
+        roots.add(certificate).map_err(|e| unusable(ca, e))?;
+    }
+    Ok(roots)
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {

@@ -185,6 +185,36 @@ pub struct Recovered {
     pub recovered_at: Instant,
 }
 
+impl Cause {
+    /// The word for it in events and metrics.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Exited(Exit::OutOfMemory) => "out-of-memory",
+            Self::Exited(Exit::Code(_) | Exit::Signal(_) | Exit::Unknown) => "crashed",
+            Self::Completed(_) => "completed",
+            Self::Hung => "hung",
+            Self::NeverHealthy => "never-healthy",
+            Self::StartFailed(_) => "start-failed",
+            Self::FoundDead(_) => "found-dead",
+            Self::Requested => "requested",
+            Self::Resumed => "resumed",
+            Self::TakenOver => "taken-over",
+        }
+    }
+}
+
+impl GaveUp {
+    /// The fault that it ended with, if it was one.
+    #[must_use]
+    pub const fn cause(&self) -> Option<&Cause> {
+        match self {
+            Self::NotToBeRestarted(cause) | Self::LeftToStandby(cause) => Some(cause),
+            Self::Ladder(_) | Self::CannotKill(_) | Self::Invalid(_) | Self::Fenced(_) => None,
+        }
+    }
+}
+
 impl Recovered {
     /// From the notice of the fault to the first good answer.
     #[must_use]

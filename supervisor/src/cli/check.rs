@@ -205,11 +205,13 @@ fn probe(probe: &config::Probe) -> String {
     let settings = &probe.settings;
     let kind = match &probe.kind {
         ProbeKind::Http(http) => match &http.target {
-            HttpTarget::Tcp(address) => format!("http://{address}{}", http.path),
-            HttpTarget::Unix(socket) => format!("http over {}, {}", socket.display(), http.path),
+            HttpTarget::Tcp(address) => format!("{}://{address}{}", scheme(http), http.path),
+            HttpTarget::Unix(socket) => format!("{} over {}, {}", scheme(http), socket.display(), http.path),
         },
         ProbeKind::Tcp(address) => format!("tcp {address}"),
-        ProbeKind::Exec(command) => format!("exec {}", command.join(" ")),
+        ProbeKind::Exec(exec) => {
+            format!("exec{} {}", if exec.inside { " inside" } else { "" }, exec.command.join(" "))
+        }
         ProbeKind::Grpc(grpc) if grpc.service.is_empty() => format!("grpc {}", grpc.address),
         ProbeKind::Grpc(grpc) => format!("grpc {}, {}", grpc.address, grpc.service),
         ProbeKind::Heartbeat(file) => format!("heartbeat {}", file.display()),
@@ -224,6 +226,10 @@ fn probe(probe: &config::Probe) -> String {
     let timeout = words::duration(settings.timeout);
     let (name, role) = (&probe.name, settings.role);
     format!("{name}, {role}: {kind} every {interval}, limit {timeout}; after {failures} in a row {outcome}")
+}
+
+fn scheme(http: &config::HttpProbe) -> &'static str {
+    if http.tls.is_some() { "https" } else { "http" }
 }
 
 fn recovery(service: &Service) -> String {

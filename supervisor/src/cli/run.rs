@@ -3,7 +3,9 @@
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, fmt};
 
 use super::failure::Failure;
 use crate::daemon::{self, RunOptions};
@@ -21,14 +23,33 @@ pub(crate) async fn run(config: PathBuf) -> Result<(), Failure> {
     })
 }
 
-/// To standard error: systemd's journal, a container's log or a terminal take it from there.
+/// To systemd's journal with all fields, if standard error leads there; else to standard error, which a container's log or
+/// a terminal takes from there.
 fn begin_log() {
     let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(io::stderr);
-    let log = log.with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
-    // The journal has its own times. A log that exists already is as good.
-    let _ = match std::env::var_os("JOURNAL_STREAM") {
-        Some(_) => log.without_time().try_init(),
-        None => log.try_init(),
+    let log = tracing_subscriber::registry().with(filter);
+    // A log that exists already is as good.
+    let _ = match journal() {
+        Some(journal) => log.with(journal).try_init(),
+        None => {
+            let ansi = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            log.with(fmt::layer().with_target(false).with_writer(io::stderr).with_ansi(ansi)).try_init()
+        }
     };
+}
+
+/// systemd names the stream that it has connected to the journal; somebody may have put another one in its place since.
+fn journal() -> Option<tracing_journald::Layer> {
+    let named = std::env::var("JOURNAL_STREAM").ok()?;
+    let (device, inode) = named.split_once(':')?;
+    let stderr = nix::sys::stat::fstat(io::stderr()).ok()?;
+    if device.parse() != Ok(stderr.st_dev) || inode.parse() != Ok(stderr.st_ino) {
+        return None;
+    }
+    let journal = tracing_journald::layer().ok()?;
+    Some(
+        journal
+            .with_field_prefix(Some("SUPERVISOR".to_owned()))
+            .with_syslog_identifier("supervisor".to_owned()),
+    )
 }

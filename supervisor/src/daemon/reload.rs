@@ -119,6 +119,9 @@ impl Daemon {
         let difference = diff(&self.config, &config);
         self.status.send_modify(|status| status.config_error = None);
         self.config = config;
+        if difference.hooks_changed {
+            self.hooks.replace(&self.config);
+        }
         for name in &difference.removed {
             self.dismiss(name).await;
         }
@@ -142,6 +145,9 @@ impl Daemon {
             difference.changed.len(),
             difference.removed.len()
         );
+        if difference.hooks_changed {
+            text.push_str("; hooks changed");
+        }
         let later = difference.node_changes_needing_restart.join(", ");
         if !later.is_empty() || difference.store_changed {
             let store = if difference.store_changed { " [store]" } else { "" };

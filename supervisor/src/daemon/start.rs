@@ -28,6 +28,7 @@ use crate::assemble::{Ground, Parts, hot_folder, store};
 use crate::carry_out::{Actor, Node};
 use crate::control::{Control, Entry};
 use crate::events::{Events, plain};
+use crate::hooks::Hooks;
 use crate::reclaim::{anew, reclaim};
 use crate::replicas::{Reception, Replicas};
 use crate::service::{self, Beginning, Message};
@@ -59,6 +60,7 @@ pub(super) async fn start(
     let ground = ground(&config).await?;
     let (store, swept) = Store::open(store(&config.store, hot_folder(&config))?)?;
     let events = Events::open(&config.node.state_dir.join("events.log"))?;
+    let hooks = Hooks::start(&config, events.clone(), ground.node.clone());
     tell_swept(&events, &swept);
     tell_encryption(&events, &store)?;
     let tenures = Tenures::default();
@@ -117,6 +119,7 @@ pub(super) async fn start(
         holding,
         reception,
         status,
+        hooks,
         tasks: Vec::new(),
         leaving: BTreeSet::new(),
         gone,

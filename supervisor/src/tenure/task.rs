@@ -32,6 +32,7 @@ use super::{Arrival, Change, Cluster, Nodes, Tenures, Wish};
 use crate::carry_out::Node;
 use crate::control::Control;
 use crate::events::{Events, plain};
+use crate::hooks::tell_of_take_over;
 
 /// How many answers may wait; each comes of one question.
 const ANSWERS: usize = 16;
@@ -375,7 +376,7 @@ impl Task {
         let _ = self.ground.daemon.send(begin).await;
         let anew = matches!(arrival, Arrival::FromImage | Arrival::Cold);
         if let Some(hook) = self.failover.on_take_over.clone().filter(|_| anew) {
-            self.run_hook(hook);
+            tell_of_take_over(hook, self.service.clone(), self.ground.events.clone());
         }
     }
 
@@ -455,19 +456,6 @@ impl Task {
             next: self.leaving.as_ref().and_then(Leaving::next),
             stopped: entry.is_ok_and(|entry| entry.status.borrow().state == "stopped"),
         }
-    }
-
-    fn run_hook(&self, argv: Vec<String>) {
-        let (service, events) = (self.service.clone(), self.ground.events.clone());
-        tokio::spawn(async move {
-            let command = engine::process::command::Command::new(argv).timeout(Duration::from_secs(60));
-            let said = match command.env("SUPERVISOR_SERVICE", service.as_str()).run().await {
-                Ok(output) if output.success() => return,
-                Ok(output) => format!("on_take_over failed: {}: {}", output.status, output.stderr.trim()),
-                Err(error) => format!("on_take_over failed: {error}"),
-            };
-            events.record(plain(Some(service.as_str()), "hook-failed", said));
-        });
     }
 
     fn tell(&self, kind: &str, text: String) {
