@@ -37,9 +37,9 @@ pub use reference::reference;
 pub use schema::schema;
 pub use settings::{
     Address, Api, CgroupMode, CheckpointPlan, Cluster, ClusterTls, Compression, CpuCap, CriuOptions, Docker,
-    Failback, Failover, GrpcProbe, Hot, HttpProbe, HttpTarget, Isolation, KeyFile, Lease, NetworkAddress,
-    NetworkLock, Node, Output, Podman, Probe, ProbeKind, Process, Recipe, Replica, ReplicaPlace, Runc,
-    Runtime, Service, Store, Tcp, Tls,
+    Failback, Failover, GrpcProbe, Hot, HttpProbe, HttpTarget, Https, Isolation, KeyFile, Lease,
+    NetworkAddress, NetworkLock, Node, Output, Podman, Probe, ProbeKind, Process, Recipe, Replica,
+    ReplicaPlace, Runc, Runtime, Service, Store, Tcp, Tls,
 };
 
 use crate::error::Draft;

@@ -16,6 +16,7 @@ pub mod failpoint;
 pub mod fence;
 pub mod freeze;
 pub mod host;
+pub mod https;
 pub mod images;
 pub mod interchange;
 pub mod journal;

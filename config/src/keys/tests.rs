@@ -21,6 +21,7 @@ fn around(title: &str) -> &'static str {
              [service.db]\nrunc.bundle = '/b'\n[service.db.failover]\n{}\n"
         }
         "api.tls" => "[api.tls]\n{}\n",
+        "api.https" => "[api.https]\n{}\n",
         "service.NAME" => "[service.db]\n{}\n[service.other]\nrunc.bundle = '/b'\n",
         "service.NAME.process" => "[service.db.process]\n{}\n",
         "service.NAME.runc" => "[service.db.runc]\n{}\n",
@@ -63,6 +64,10 @@ fn companions(title: &str, key: &str) -> &'static str {
         ("store.replica.tls" | "api.tls", "ca") => "cert = '/c'\nkey = '/k'\n",
         ("store.replica.tls" | "api.tls", "cert") => "ca = '/a'\nkey = '/k'\n",
         ("store.replica.tls" | "api.tls", "key") => "ca = '/a'\ncert = '/c'\n",
+        ("api.https", "listen") => "token_file = '/t'\ncert = '/c'\nkey = '/k'\n",
+        ("api.https", "token_file") => "listen = 'h:1'\ncert = '/c'\nkey = '/k'\n",
+        ("api.https", "cert") => "listen = 'h:1'\ntoken_file = '/t'\nkey = '/k'\n",
+        ("api.https", "key") => "listen = 'h:1'\ntoken_file = '/t'\ncert = '/c'\n",
         ("api", "listen") => "tls = { ca = '/a', cert = '/c', key = '/k' }\n",
         ("service.NAME", _) => "runc.bundle = '/b'\n",
         ("service.NAME.process", "command") | ("service.NAME.runc", "bundle") => "",

@@ -63,11 +63,7 @@ impl Files {
     }
 
     fn roots(&self) -> Result<RootCertStore> {
-        let mut roots = RootCertStore::empty();
-        for certificate in certificates(&self.ca)? {
-            roots.add(certificate).map_err(|e| unusable(&self.ca, e))?;
-        }
-        Ok(roots)
+        authorities(&self.ca)
     }
 
     fn chain(&self) -> Result<Vec<CertificateDer<'static>>> {
@@ -75,9 +71,13 @@ impl Files {
     }
 
     fn private_key(&self) -> Result<PrivateKeyDer<'static>> {
-        PrivateKeyDer::from_pem_slice(&read_limited(&self.key, LENGTH_MAX)?)
-            .map_err(|e| unusable(&self.key, e))
+        private_key(&self.key)
     }
+}
+
+/// A key of a file.
+pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>> {
+    PrivateKeyDer::from_pem_slice(&read_limited(path, LENGTH_MAX)?).map_err(|e| unusable(path, e))
 }
 
 /// Libraries that look for a process-wide choice find ring. Harmless when repeated.
@@ -105,7 +105,17 @@ pub(super) fn is_about_certificates(error: &(dyn std::error::Error + 'static)) -
     false
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+/// The authorities of a file.
+pub(crate) fn authorities(path: &Path) -> Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(|e| unusable(path, e))?;
+    }
+    Ok(roots)
+}
+
+/// The certificates of a file, at least one.
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let bytes = read_limited(path, LENGTH_MAX)?;
     let certificates: std::result::Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     match certificates.map_err(|e| unusable(path, e))? {
@@ -116,6 +126,6 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     }
 }
 
-fn unusable(path: &Path, error: impl std::error::Error) -> Error {
+pub(crate) fn unusable(path: &Path, error: impl std::error::Error) -> Error {
     Error::Invalid(Report::new(format!("cannot use {}", path.display())).because(error).remedy(REMEDY))
 }
