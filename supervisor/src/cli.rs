@@ -1,6 +1,6 @@
 //! The command line: what it understands, one file a command.
 //!
-//! Commands talk to the running supervisor over its socket; only `run`, `check` and `doctor` need none. It refuses to decide or to touch
+//! Commands talk to the running supervisor over its socket, or to one elsewhere over HTTPS; only `run`, `check` and `doctor` need none. It refuses to decide or to touch
 //! a service or the store: that is for the supervisor at the other end.
 
 mod act;
@@ -14,6 +14,7 @@ mod failure;
 mod images;
 mod import;
 mod rekey;
+mod remote;
 mod replica;
 mod run;
 mod screen;
@@ -29,6 +30,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use client::Client;
 use failure::Failure;
+use remote::Remote;
 use screen::Screen;
 
 /// Where the socket is if neither an option nor a configuration says so.
@@ -62,6 +64,22 @@ struct Globals {
     /// The running supervisor's socket [default: that of the configuration, else /run/supervisor/api.sock]
     #[arg(long, global = true, env = "SUPERVISOR_SOCKET", value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// A supervisor on another host, as https://HOST:PORT (its `api.https`), instead of a socket
+    #[arg(
+        long,
+        global = true,
+        env = "SUPERVISOR_URL",
+        value_name = "URL",
+        conflicts_with = "socket",
+        requires = "token_file"
+    )]
+    url: Option<remote::Url>,
+    /// The file with its token, mode 0600
+    #[arg(long, global = true, env = "SUPERVISOR_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Who has signed its certificate (PEM) [default: the authorities that this system knows]
+    #[arg(long, global = true, env = "SUPERVISOR_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// For people or for programs
     #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -225,48 +243,60 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
     let Cli { globals, command } = cli;
     let screen = Screen::new(globals.output);
     let config = globals.config.as_deref();
-    let client = || Client::new(socket(&globals));
+    let client = || client(&globals);
+    // What cannot be had from a supervisor elsewhere is not done here instead.
+    let own = config.filter(|_| globals.url.is_none());
     match command {
         None | Some(Command::Run) => run::run(globals.config.unwrap_or_default()).await,
         Some(Command::Check { print_schema: true }) => screen.print(&config::schema()),
         Some(Command::Check { print_schema: false }) => check::check(&screen, config),
         Some(Command::Doctor { service: None }) => doctor::doctor(&screen, config).await,
         Some(Command::Doctor { service: Some(service) }) => {
-            doctor::service(&screen, &client(), service).await
+            doctor::service(&screen, &client()?, service).await
         }
-        Some(Command::Status { watch: false }) => status::status(&screen, &client()).await,
-        Some(Command::Status { watch: true }) => status::watch(&screen, &client()).await,
+        Some(Command::Status { watch: false }) => status::status(&screen, &client()?).await,
+        Some(Command::Status { watch: true }) => status::watch(&screen, &client()?).await,
         Some(Command::Events { follow, since, service }) => {
-            events::events(&screen, &client(), events::Wanted { follow, since, service }).await
+            events::events(&screen, &client()?, events::Wanted { follow, since, service }).await
         }
         Some(Command::Images { service, replica: None }) => {
-            images::list(&screen, &client(), service.as_deref()).await
+            images::list(&screen, &client()?, service.as_deref()).await
         }
         Some(Command::Images { service, replica: Some(replica) }) => {
-            replica::images(&screen, (&client(), config), &replica, service.as_deref()).await
+            replica::images(&screen, (&client()?, own), &replica, service.as_deref()).await
         }
-        Some(Command::Fetch { id, from }) => replica::fetch(&screen, (&client(), config), &from, &id).await,
+        Some(Command::Fetch { id, from }) => replica::fetch(&screen, (&client()?, own), &from, &id).await,
         Some(Command::Cert { action }) => cert::cert(&screen, action),
-        Some(Command::Verify { id }) => images::verify(&screen, &client(), id).await,
-        Some(Command::Pin { id }) => images::mark(&screen, &client(), &id, "pin").await,
-        Some(Command::Unpin { id }) => images::mark(&screen, &client(), &id, "unpin").await,
-        Some(Command::Rekey) => rekey::rekey(&screen, &client()).await,
-        Some(Command::Export(wanted)) => export::export(&screen, &client(), &wanted).await,
+        Some(Command::Verify { id }) => images::verify(&screen, &client()?, id).await,
+        Some(Command::Pin { id }) => images::mark(&screen, &client()?, &id, "pin").await,
+        Some(Command::Unpin { id }) => images::mark(&screen, &client()?, &id, "unpin").await,
+        Some(Command::Rekey) => rekey::rekey(&screen, &client()?).await,
+        Some(Command::Export(wanted)) => export::export(&screen, &client()?, &wanted).await,
         Some(Command::Import { file, service }) => {
-            import::import(&screen, &client(), &file, service.as_deref()).await
+            import::import(&screen, &client()?, &file, service.as_deref()).await
         }
         Some(Command::Restore { target, image }) => {
-            act::act(&screen, &client(), "restore", &target, image).await
+            act::act(&screen, &client()?, "restore", &target, image).await
         }
-        Some(Command::Checkpoint(target)) => act::act(&screen, &client(), "checkpoint", &target, None).await,
-        Some(Command::Stop(target)) => act::act(&screen, &client(), "stop", &target, None).await,
-        Some(Command::Start(target)) => act::act(&screen, &client(), "start", &target, None).await,
-        Some(Command::Suspend(target)) => act::act(&screen, &client(), "suspend", &target, None).await,
-        Some(Command::Resume(target)) => act::act(&screen, &client(), "resume", &target, None).await,
-        Some(Command::FailOver(target)) => act::act(&screen, &client(), "fail-over", &target, None).await,
-        Some(Command::Pause(target)) => act::act(&screen, &client(), "pause", &target, None).await,
-        Some(Command::Unpause(target)) => act::act(&screen, &client(), "unpause", &target, None).await,
+        Some(Command::Checkpoint(target)) => act::act(&screen, &client()?, "checkpoint", &target, None).await,
+        Some(Command::Stop(target)) => act::act(&screen, &client()?, "stop", &target, None).await,
+        Some(Command::Start(target)) => act::act(&screen, &client()?, "start", &target, None).await,
+        Some(Command::Suspend(target)) => act::act(&screen, &client()?, "suspend", &target, None).await,
+        Some(Command::Resume(target)) => act::act(&screen, &client()?, "resume", &target, None).await,
+        Some(Command::FailOver(target)) => act::act(&screen, &client()?, "fail-over", &target, None).await,
+        Some(Command::Pause(target)) => act::act(&screen, &client()?, "pause", &target, None).await,
+        Some(Command::Unpause(target)) => act::act(&screen, &client()?, "unpause", &target, None).await,
     }
+}
+
+/// Over HTTPS if a URL is named, else over the socket.
+fn client(globals: &Globals) -> Result<Client, Failure> {
+    let (Some(url), Some(file)) = (&globals.url, &globals.token_file) else {
+        return Ok(Client::new(socket(globals)));
+    };
+    let token = engine::https::Token::new(file.clone()).and_then(|token| token.read());
+    let token = token.map_err(|e| Failure::Invalid(e.to_string()))?;
+    Ok(Client::remote(Remote { url: url.clone(), token, ca: globals.ca.clone() }))
 }
 
 /// The option, else what the configuration says, else the usual place. A configuration with mistakes must not keep anybody from
@@ -295,4 +325,4 @@ fn parse_wait(text: &str) -> Result<Duration, String> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -12,6 +12,7 @@ use tokio::sync::{RwLock, mpsc, oneshot, watch};
 
 use crate::assemble::Parts;
 use crate::events::Events;
+use crate::metrics::Metrics;
 use crate::replicas::Replicas;
 use crate::service::Message;
 use crate::status::{Action, Answer, NodeStatus, ServiceStatus};
@@ -32,6 +33,7 @@ struct Inner {
     services: RwLock<BTreeMap<ServiceName, Entry>>,
     store: Store,
     events: Events,
+    metrics: Metrics,
     replicas: Replicas,
     tenures: Tenures,
 }
@@ -51,7 +53,7 @@ pub(crate) struct Entry {
 pub(crate) struct Unknown(pub(crate) String);
 
 impl Control {
-    /// A handle without services yet.
+    /// A handle without services yet; what happens from now on is counted.
     pub(crate) fn new(
         node: watch::Receiver<NodeStatus>,
         store: Store,
@@ -60,7 +62,8 @@ impl Control {
         tenures: Tenures,
     ) -> Self {
         let services = RwLock::default();
-        Self { inner: Arc::new(Inner { node, services, store, events, replicas, tenures }) }
+        let metrics = Metrics::follow(&events);
+        Self { inner: Arc::new(Inner { node, services, store, events, metrics, replicas, tenures }) }
     }
 
     /// Adds or replaces a service's task.
@@ -156,5 +159,9 @@ impl Control {
     /// The journal of events.
     pub(crate) fn events(&self) -> &Events {
         &self.inner.events
+    }
+    /// What is counted and measured.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
     }
 }

@@ -96,6 +96,19 @@ impl Events {
         Ok(Log::read_all(&self.inner.path)?.records.iter().filter_map(|b| decode(b)).collect())
     }
 
+    /// Those of them after a number, in order.
+    pub(crate) async fn kept_after(&self, last: u64) -> engine::Result<Vec<EventRecord>> {
+        let events = self.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let mut kept = events.kept()?;
+            kept.retain(|record| record.seq > last);
+            Ok(kept)
+        });
+        read.await.map_err(|e| {
+            engine::Error::Internal(engine::error::Report::new("read the journal of events").because(e))
+        })?
+    }
+
     /// Those to come.
     pub(crate) fn follow(&self) -> broadcast::Receiver<EventRecord> {
         self.inner.live.subscribe()
@@ -105,14 +118,16 @@ impl Events {
 /// An event that is about nothing more than its text.
 pub(crate) fn plain(service: Option<&str>, kind: &str, text: impl Into<String>) -> EventRecord {
     EventRecord {
-        seq: 0,
-        at: String::new(),
         service: service.map(str::to_owned),
         kind: kind.to_owned(),
         text: text.into(),
-        image: None,
-        took_ms: None,
+        ..EventRecord::default()
     }
+}
+
+/// An event that is an error.
+pub(crate) fn failed(service: Option<&str>, kind: &str, error: &engine::Error) -> EventRecord {
+    plain(service, kind, error.to_string()).for_error(error)
 }
 
 fn decode(bytes: &[u8]) -> Option<EventRecord> {

@@ -24,6 +24,9 @@ pub struct Event {
     /// A duration that belongs to it, milliseconds.
     #[serde(default)]
     pub took_ms: Option<f64>,
+    /// How long the service stood still, milliseconds.
+    #[serde(default)]
+    pub pause_ms: Option<f64>,
 }
 
 /// A place in the journal: what came later is new.

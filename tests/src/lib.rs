@@ -7,6 +7,7 @@
 //!     Counter     the service under it: talked to over HTTP, found by the journal, killed by its pid
 //!     Etcd        a store of leases, real
 //!     Event       what the supervisor says that happened
+//!     Scrape      its metrics
 //!     Traces      what of the node is on this host; cleared when the node is dropped, panic or not
 //!   Containers    docker or podman of our own, apart from the host's; a Container is removed when dropped
 //!     Network     the network namespace that they are in; a node or a client can be put there too
@@ -29,6 +30,7 @@ pub mod matrix;
 mod network;
 mod node;
 mod port;
+mod scrape;
 mod segment;
 mod settings;
 mod traces;
@@ -43,6 +45,7 @@ pub use fenced::Ground;
 pub use host::Host;
 pub use network::Network;
 pub use node::{Exchange, Node};
+pub use scrape::Scrape;
 pub use segment::Segment;
 pub use settings::Runtime;
 pub use traces::Traces;

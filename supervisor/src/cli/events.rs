@@ -164,8 +164,8 @@ mod tests {
             service: Some("counter".to_owned()),
             kind: "recovered".to_owned(),
             text: "restored from i1".to_owned(),
-            image: None,
             took_ms: Some(61.0),
+            ..EventRecord::default()
         };
         assert_eq!(
             shown(&Screen::plain(), &record),
