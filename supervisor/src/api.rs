@@ -12,6 +12,7 @@ mod events;
 mod https;
 mod images;
 mod metrics;
+mod page;
 mod replicas;
 mod services;
 mod sites;
@@ -130,6 +131,7 @@ fn router(api: Api) -> Router {
     let openapi = async move || ([(header::CONTENT_TYPE, "application/json")], document.as_str().to_owned());
     router
         .route("/v1/openapi.json", get(openapi))
+        .merge(page::routes())
         .fallback(async || Failure::absent("no such address; see docs/cli.md for those there are"))
         .method_not_allowed_fallback(async || Failure::method())
         .layer(DefaultBodyLimit::max(BODY_MAX))

@@ -19,7 +19,7 @@ mod replica;
 mod run;
 mod screen;
 mod status;
-mod words;
+pub(crate) mod words;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

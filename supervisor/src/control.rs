@@ -12,6 +12,7 @@ use tokio::sync::{RwLock, mpsc, oneshot, watch};
 
 use crate::assemble::Parts;
 use crate::events::Events;
+use crate::history::History;
 use crate::metrics::Metrics;
 use crate::replicas::Replicas;
 use crate::service::Message;
@@ -34,6 +35,7 @@ struct Inner {
     store: Store,
     events: Events,
     metrics: Metrics,
+    history: History,
     replicas: Replicas,
     tenures: Tenures,
 }
@@ -62,8 +64,9 @@ impl Control {
         tenures: Tenures,
     ) -> Self {
         let services = RwLock::default();
-        let metrics = Metrics::follow(&events);
-        Self { inner: Arc::new(Inner { node, services, store, events, metrics, replicas, tenures }) }
+        let (metrics, history) = (Metrics::follow(&events), History::follow(&events));
+        let inner = Inner { node, services, store, events, metrics, history, replicas, tenures };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Adds or replaces a service's task.
@@ -160,6 +163,11 @@ impl Control {
     pub(crate) fn events(&self) -> &Events {
         &self.inner.events
     }
+    /// What happened lately.
+    pub(crate) fn history(&self) -> &History {
+        &self.inner.history
+    }
+
     /// What is counted and measured.
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.inner.metrics

@@ -8,6 +8,7 @@ mod clock;
 mod control;
 mod daemon;
 mod events;
+mod history;
 mod metrics;
 mod notices;
 mod probes;

@@ -80,9 +80,11 @@ impl Metrics {
         let mut registry = Registry::default();
         let tally = Tally::register(&mut registry);
         let metrics = Self { counted: Arc::new(Counted { tally, registry }) };
-        let (counting, live) = (metrics.clone(), events.follow());
-        let events = events.clone();
-        tokio::spawn(async move { counting.counted.tally.count_on(live, &events).await });
+        let (counting, events) = (metrics.clone(), events.clone());
+        let (last, live) = events.follow_from_now();
+        tokio::spawn(async move {
+            events.hand_on(live, last, |record| counting.counted.tally.count(record)).await;
+        });
         metrics
     }
 

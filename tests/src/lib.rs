@@ -8,6 +8,7 @@
 //!     Etcd        a store of leases, real
 //!     Event       what the supervisor says that happened
 //!     Scrape      its metrics
+//!     Browser     Chromium, for its page
 //!     Traces      what of the node is on this host; cleared when the node is dropped, panic or not
 //!   Containers    docker or podman of our own, apart from the host's; a Container is removed when dropped
 //!     Network     the network namespace that they are in; a node or a client can be put there too
@@ -19,6 +20,7 @@
 //! store) and its fail points; to sleep as a way of waiting; and to end any process but by its pid.
 
 pub mod bad_days;
+mod browser;
 pub mod bundle;
 mod containers;
 mod counter;
@@ -37,6 +39,7 @@ mod traces;
 mod wait;
 pub mod workload;
 
+pub use browser::Browser;
 pub use containers::{Container, Containers, Daemon, Elsewhere, Engine, IMAGE, PORT};
 pub use counter::Counter;
 pub use etcd::Etcd;

@@ -148,7 +148,7 @@ static API: Section = Section {
 
 static HTTPS: Section = Section {
     title: "api.https",
-    doc: "The API and metrics over HTTPS too, for whoever has the token. Without this table they are on the \
+    doc: "The API, its status page and metrics over HTTPS too, for whoever has the token. Without this table they are on the \
     socket only.",
     keys: &[
         Key::required(

@@ -114,6 +114,19 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// For pages, which say it in their own way.
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.error)
+    }
+}
+
 impl From<BytesRejection> for Failure {
     fn from(rejection: BytesRejection) -> Self {
         Self { status: rejection.status(), kind: "bad-request", error: rejection.body_text() }

@@ -72,12 +72,17 @@ pub(super) async fn list(
     which: Result<Query<Which>, QueryRejection>,
 ) -> Result<Json<Vec<ImageStatus>>, Failure> {
     let Query(Which { service }) = which.map_err(|e| Failure::bad(e.body_text()))?;
+    of(&api, service).await.map(Json)
+}
+
+/// Those of one service, or all.
+pub(super) async fn of(api: &Api, service: Option<String>) -> Result<Vec<ImageStatus>, Failure> {
     let known = match &service {
         Some(name) => api.control.entry(name).await.is_ok(),
         None => true,
     };
-    let records = in_store(&api, move |store| records(store, service.as_deref(), known)).await??;
-    Ok(Json(with_host(&api, records).await?))
+    let records = in_store(api, move |store| records(store, service.as_deref(), known)).await??;
+    with_host(api, records).await
 }
 
 /// Reads all of an image and compares every checksum.
@@ -145,7 +150,7 @@ pub(super) async fn unpin(
     mark(&api, &id, Store::unpin).await
 }
 
-async fn mark(
+pub(super) async fn mark(
     api: &Api,
     id: &str,
     change: fn(&Store, &ImageId) -> engine::Result<()>,

@@ -4,6 +4,7 @@ mod documents;
 mod events;
 mod https;
 mod images;
+mod page;
 mod requests;
 mod socket;
 

@@ -11,12 +11,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric as Countable, Registry};
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
 
 use super::Labels;
 use super::table::{self, Metric};
-use crate::events::Events;
 use crate::status::EventRecord;
 
 type Counters = Family<Labels, Counter>;
@@ -63,24 +60,6 @@ impl Tally {
             replication: add(registry, &table::REPLICATION_SECONDS, slow()),
             errors: add(registry, &table::ERRORS, Family::default()),
             events: add(registry, &table::EVENTS, Family::default()),
-        }
-    }
-
-    /// Counts until nobody can record any more.
-    pub(super) async fn count_on(&self, mut live: Receiver<EventRecord>, events: &Events) {
-        let mut last = 0;
-        loop {
-            let records = match live.recv().await {
-                Ok(record) => vec![record],
-                // What cannot be read is lost to the counters, not to anybody else.
-                Err(RecvError::Lagged(_)) if last > 0 => events.kept_after(last).await.unwrap_or_default(),
-                Err(RecvError::Lagged(_)) => Vec::new(),
-                Err(RecvError::Closed) => return,
-            };
-            for record in records.iter().filter(|record| record.seq > last) {
-                self.count(record);
-            }
-            last = records.last().map_or(last, |record| record.seq.max(last));
         }
     }
 
