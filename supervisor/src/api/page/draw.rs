@@ -70,7 +70,7 @@ pub(super) fn facts(service: &ServiceStatus) -> Markup {
     let newest = service.checkpoint.newest.as_ref();
     html! {
         dl {
-            dt { "state" } dd.state class=(mood_of_state(&service.state)) { (service.state) @if service.paused { ", policies held" } }
+            dt { "state" } dd class={ "state " (mood_of_state(&service.state)) } { (service.state) @if service.paused { ", policies held" } }
             dt { "health" } dd class=(mood_of_verdict(service.verdict.as_deref())) { (service.verdict.as_deref().unwrap_or("-")) }
             dt { "runtime" } dd { (service.runtime) }
             dt { "newest image" } dd { @if let Some(newest) = newest { (words::span(newest.age_seconds)) " old" ", " (newest.verdict) } @else { "none" } }
