@@ -1,5 +1,6 @@
 //! The words of all closed choices: those of `policies` as they are named there, and ours.
 
+use policies::failover::Preference;
 use policies::health::Role;
 use policies::ladder::{OnExhausted, Rung};
 use policies::service::RestartPolicy;
@@ -34,7 +35,7 @@ macro_rules! named_here {
     };
 }
 
-named_by_policies!(Role, RestartPolicy, Rung, OnExhausted);
+named_by_policies!(Role, RestartPolicy, Rung, OnExhausted, Preference);
 
 named_here! {
     Compression { Zstd = "zstd", Lz4 = "lz4", None = "none" }

@@ -9,6 +9,7 @@ use config::{
     HttpTarget, Isolation, Lease, NetworkLock, Node, Output, Podman, ProbeKind, Process, Recipe, Replica,
     ReplicaPlace, Runc, Runtime, Store, Tcp, Tls,
 };
+use policies::failover::Preference;
 use policies::id::ServiceName;
 
 fn parse(text: &str) -> Config {
@@ -241,7 +242,7 @@ fn standbys_arrive_as_they_are_written() {
         [service.a]
         runc.bundle = "/b"
         restart = { ladder = ["restore-latest", "fail-over"], on_exhausted = "fail-over" }
-        failover = { standby = ["beta", "gamma"], address = "fd00::10/64", device = "eth0", fence = ["off"], fence_timeout = "5s", migration_threshold = 3 }
+        failover = { standby = ["beta", "gamma"], address = "fd00::10/64", device = "eth0", fence = ["off"], fence_timeout = "5s", migration_threshold = 3, prefer = "load", apart = ["a"] }
         "#,
     );
     assert_eq!(config.warnings(), []);
@@ -252,6 +253,8 @@ fn standbys_arrive_as_they_are_written() {
     let failover = service(&config, "a").failover.unwrap();
     let names: Vec<_> = failover.standby.iter().map(|node| node.as_str()).collect();
     assert_eq!((names, failover.migration_threshold), (vec!["beta", "gamma"], Some(3)));
+    assert_eq!(service(&config, "a").policy.ladder.migration_threshold, Some(3));
+    assert_eq!((failover.prefer, failover.apart[0].as_str()), (Preference::Load, "a"));
     assert_eq!(failover.address.unwrap().to_string(), "fd00::10/64");
     assert_eq!((failover.fence, failover.on_take_over), (Some(vec!["off".to_owned()]), None));
     assert_eq!(failover.fence_timeout, Duration::from_secs(5));

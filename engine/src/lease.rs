@@ -1,7 +1,7 @@
 //! Who may run a service: leases in a store that several nodes can see, or in a folder that one node's processes share.
 //!
 //! ```text
-//! Keeper (read, acquire, renew, release, check)
+//! Keeper (read, acquire, renew, release, check; say, nodes)
 //!   ├── etcd                         leases and transactions; the store lets leases expire
 //!   └── swap: one document a service, compared and swapped
 //!         ├── local   a folder of this host      expires by its boot-time clock
@@ -24,10 +24,11 @@ mod swap;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use policies::id::{Epoch, NodeName, ServiceName};
-use policies::lease::{Replicated, Sighting};
+use policies::lease::{Legacy, Sighting};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Report, Result};
@@ -59,18 +60,46 @@ pub trait Keeper: Send + Sync + std::fmt::Debug {
         over: &'a Sighting,
     ) -> Effect<'a, Acquisition>;
 
-    /// Renews a lease, and notes what was acknowledged as replicated: once this has succeeded, no later epoch begins from
-    /// anything older. Only one renewal of a lease may be under way.
+    /// Renews a lease, and says what is for the next holder: once this has succeeded, no later epoch begins from an image older than
+    /// the one named in it. Only one renewal of a lease may be under way.
     ///
     /// # Errors
     /// `Fenced` if the lease is not ours any more; `Unavailable` if nobody knows.
-    fn renew<'a>(&'a self, held: &'a Held, replicated: Option<&'a Replicated>) -> Effect<'a, ()>;
+    fn renew<'a>(&'a self, held: &'a Held, legacy: &'a Legacy) -> Effect<'a, ()>;
 
     /// Lets a lease go. One that is not ours any more is left as it is, and that is no error.
     ///
     /// # Errors
     /// `Unavailable` if the store cannot be asked; the lease expires by itself.
     fn release<'a>(&'a self, held: &'a Held) -> Effect<'a, ()>;
+
+    /// Says something of a node, for all others to read. Whoever reads it sees by [`Said::beat`] whether it still is said.
+    ///
+    /// # Errors
+    /// `Unavailable` if nobody knows whether it was written.
+    fn say<'a>(&'a self, node: &'a NodeName, said: &'a Said) -> Effect<'a, ()>;
+
+    /// What all nodes say of themselves, each the last that it said.
+    ///
+    /// # Errors
+    /// `Unavailable` if the store cannot be asked. What was not written by us is left out.
+    fn nodes(&self) -> Effect<'_, BTreeMap<NodeName, Said>>;
+}
+
+/// What a node says of itself. Clocks of two nodes are not compared: whether it is new is seen by its beat alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    /// Another one each time that something is said.
+    pub beat: u64,
+    /// What is said, in a format of whoever says it.
+    pub body: serde_json::Value,
+}
+
+impl Said {
+    fn encode(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(self)
+            .map_err(|e| Error::Internal(Report::new("write what a node says").because(e)))
+    }
 }
 
 /// Who asks for a lease, and for how long.

@@ -230,15 +230,24 @@ impl Instance {
         self.main.pidfd.ended().await?;
         // At once: an engine removes the cgroup of what has ended.
         let out_of_memory = self.handle.cgroup.oom_kills() > self.main.oom_kills_before;
+        let (fenced, told) = tokio::join!(self.was_fenced(), self.told());
+        let told = told?;
+        Ok(Ended { out_of_memory: told.out_of_memory || out_of_memory, fenced, ..told })
+    }
+
+    async fn was_fenced(&self) -> bool {
         let fence = tokio::time::timeout(SHIM_MAX, self.main.shim.fence(&FenceOrder::Ask)).await;
-        let fenced = fence.is_ok_and(|fence| fence.is_ok_and(FenceState::is_over));
+        fence.is_ok_and(|fence| fence.is_ok_and(FenceState::is_over))
+    }
+
+    /// What whoever reaped it says of its end.
+    async fn told(&self) -> Result<Ended> {
         if let Some(witness) = &self.main.witness {
-            let told = witness.end().await?;
-            return Ok(Ended { out_of_memory: told.out_of_memory || out_of_memory, fenced, ..told });
+            return witness.end().await;
         }
         let status = self.main.shim.exit_status(self.handle.inner_pid);
         let status = tokio::time::timeout(SHIM_MAX, status).await.ok().flatten();
-        Ok(Ended { status, out_of_memory, fenced })
+        Ok(Ended { status, ..Ended::default() })
     }
 
     /// What stops it at an instant, whether we still live then or not.

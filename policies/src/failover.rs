@@ -1,4 +1,4 @@
-//! Where a service goes when its node cannot keep it: which standby, and when it is better off elsewhere.
+//! Where a service goes when its node cannot keep it: which standby.
 //!
 //! Every standby decides by itself, so what is decided here is only who tries first: the lease decides who has it. A
 //! standby that is wrong about the others loses time, never more. It refuses to move a service back by itself.
@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::id::{NodeName, ServiceName};
-use crate::time::Instant;
 use crate::word::words;
 
 /// What decides between standbys that are equally fit.
@@ -76,52 +75,12 @@ pub fn turn_after(place: usize, step: Duration) -> Duration {
     step.saturating_mul(u32::try_from(place).unwrap_or(u32::MAX))
 }
 
-/// Where a service is to be after a recovery has failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Placement {
-    /// Where it is.
-    Here,
-    /// On a standby.
-    Elsewhere,
-}
-
-/// Counts failed recoveries: after so many within a window a healthy node hands the service over.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Migration {
-    threshold: u32,
-    window: Duration,
-    failures: Vec<Instant>,
-}
-
-impl Migration {
-    /// `threshold` 0 is taken as 1.
-    #[must_use]
-    pub const fn new(threshold: u32, window: Duration) -> Self {
-        Self { threshold, window, failures: Vec::new() }
-    }
-
-    /// A recovery has failed here.
-    pub fn recovery_failed(&mut self, now: Instant) -> Placement {
-        let horizon = now - self.window;
-        self.failures.retain(|at| *at >= horizon);
-        self.failures.push(now);
-        let count = u32::try_from(self.failures.len()).unwrap_or(u32::MAX);
-        if count >= self.threshold.max(1) { Placement::Elsewhere } else { Placement::Here }
-    }
-
-    /// The service runs stably: nothing is held against this node any more.
-    pub fn stable(&mut self) {
-        self.failures.clear();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::{Candidate, Migration, Placement, Preference, Readiness, rank, turn_after};
+    use super::{Candidate, Preference, Readiness, rank, turn_after};
     use crate::id::{NodeName, ServiceName};
-    use crate::time::Instant;
 
     fn node(name: &str) -> NodeName {
         NodeName::try_from(name).unwrap()
@@ -161,17 +120,5 @@ mod tests {
     fn places_take_turns() {
         let step = Duration::from_secs(2);
         assert_eq!([0, 1, 3].map(|place| turn_after(place, step).as_secs()), [0, 2, 6]);
-    }
-
-    #[test]
-    fn a_node_that_fails_too_often_hands_over() {
-        let at = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
-        let mut migration = Migration::new(3, Duration::from_secs(60));
-        let failed: Vec<_> = [0, 10, 65, 66].map(|s| migration.recovery_failed(at(s))).into();
-        use Placement::{Elsewhere, Here};
-        assert_eq!(failed, [Here, Here, Here, Elsewhere]);
-        migration.stable();
-        assert_eq!(migration.recovery_failed(at(67)), Here);
-        assert_eq!(Migration::new(0, Duration::ZERO).recovery_failed(at(0)), Elsewhere);
     }
 }

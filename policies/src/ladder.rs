@@ -32,7 +32,7 @@ pub enum Rung {
     RestoreOlder,
     /// From scratch.
     ColdStart,
-    /// On another host. Without a standby it is passed over.
+    /// On another host. It is passed over while no standby is ready.
     FailOver,
 }
 
@@ -54,6 +54,16 @@ pub enum OnExhausted {
 
 words!(OnExhausted { Stop = "stop", FailOver = "fail-over" });
 
+/// Whether another node could take the service over now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Elsewhere {
+    /// None could, as far as is known.
+    #[default]
+    Impossible,
+    /// One is ready.
+    Possible,
+}
+
 /// The ladder and its limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -69,6 +79,9 @@ pub struct Settings {
     pub stable_after: Duration,
     /// What to do when nothing helped.
     pub on_exhausted: OnExhausted,
+    /// After so many walks in a window without a stable run a standby that is ready gets the service, though this host is
+    /// well; 0 is taken as 1.
+    pub migration_threshold: Option<u32>,
 }
 
 impl Default for Settings {
@@ -80,6 +93,7 @@ impl Default for Settings {
             window: Duration::from_secs(600),
             stable_after: Duration::from_secs(10),
             on_exhausted: OnExhausted::Stop,
+            migration_threshold: None,
         }
     }
 }
@@ -91,6 +105,8 @@ pub enum Step {
     Restore(ImageId, Rung),
     /// Start from scratch.
     ColdStart,
+    /// Leave it to a standby.
+    FailOver,
     /// Nothing more.
     GiveUp(GiveUpReason),
 }
@@ -147,6 +163,7 @@ pub struct Ladder {
     /// Images that a restore found damaged or unfit, whatever a listing says.
     ruled_out: BTreeMap<ImageId, SkipReason>,
     fault: Option<Fault>,
+    elsewhere: Elsewhere,
 }
 
 /// The present fault and the walk made for it.
@@ -182,13 +199,25 @@ impl Ladder {
     /// A ladder without history.
     #[must_use]
     pub const fn new(settings: Settings) -> Self {
-        Self { settings, walks: Vec::new(), tries: BTreeMap::new(), ruled_out: BTreeMap::new(), fault: None }
+        Self {
+            settings,
+            walks: Vec::new(),
+            tries: BTreeMap::new(),
+            ruled_out: BTreeMap::new(),
+            fault: None,
+            elsewhere: Elsewhere::Impossible,
+        }
     }
 
     /// Go on by other settings; what was counted still counts. What was unfit here may be fit now.
     pub fn reload(&mut self, settings: Settings) {
         self.ruled_out.retain(|_, why| matches!(why, SkipReason::Damaged));
         self.settings = settings;
+    }
+
+    /// A standby has become ready, or none is any more.
+    pub const fn set_elsewhere(&mut self, elsewhere: Elsewhere) {
+        self.elsewhere = elsewhere;
     }
 
     /// The settings in force.
@@ -210,16 +239,22 @@ impl Ladder {
         let skipped = self.newly_skipped(images);
         let mut again = false;
         loop {
-            if self.walks.len() > self.max_walks() {
-                let count = u32::try_from(self.max_walks()).unwrap_or(u32::MAX);
-                let reason = GiveUpReason::TooManyRecoveries { count, window: self.settings.window };
-                return Decision { step: Step::GiveUp(reason), again: false, skipped };
+            if self.walks.len() > as_count(self.settings.max_attempts) {
+                let reason = GiveUpReason::TooManyRecoveries {
+                    count: self.settings.max_attempts.max(1),
+                    window: self.settings.window,
+                };
+                return Decision { step: self.exhausted(reason), again: false, skipped };
+            }
+            if self.is_better_off_elsewhere() {
+                return Decision { step: Step::FailOver, again: false, skipped };
             }
             if let Some((step, same)) = self.climb(now, images) {
                 return Decision { step, again: again || same, skipped };
             }
             let Some(fault) = self.fault.as_mut().filter(|f| f.walk.steps > 0) else {
-                return Decision { step: Step::GiveUp(GiveUpReason::NothingLeft), again: false, skipped };
+                let step = self.exhausted(GiveUpReason::NothingLeft);
+                return Decision { step, again: false, skipped };
             };
             fault.walk = Walk::default();
             self.walks.push(now);
@@ -297,8 +332,16 @@ impl Ladder {
         }
     }
 
-    fn max_walks(&self) -> usize {
-        usize::try_from(self.settings.max_attempts.max(1)).unwrap_or(usize::MAX)
+    fn exhausted(&self, reason: GiveUpReason) -> Step {
+        match (self.settings.on_exhausted, self.elsewhere) {
+            (OnExhausted::FailOver, Elsewhere::Possible) => Step::FailOver,
+            (OnExhausted::FailOver, Elsewhere::Impossible) | (OnExhausted::Stop, _) => Step::GiveUp(reason),
+        }
+    }
+
+    fn is_better_off_elsewhere(&self) -> bool {
+        let failed_often = self.settings.migration_threshold.is_some_and(|n| self.walks.len() > as_count(n));
+        failed_often && self.elsewhere == Elsewhere::Possible
     }
 
     fn tries_of(&self, image: &ImageId) -> u32 {
@@ -341,6 +384,11 @@ impl Ladder {
                     walk.steps += 1;
                     return Some((Step::ColdStart, false));
                 }
+                Rung::FailOver if self.elsewhere == Elsewhere::Possible => {
+                    walk.at += 1;
+                    walk.steps += 1;
+                    return Some((Step::FailOver, false));
+                }
                 Rung::FailOver => None,
             };
             if let Some(image) = image.cloned() {
@@ -381,6 +429,11 @@ impl Ladder {
             !tries.is_empty()
         });
     }
+}
+
+/// None is as good as one.
+fn as_count(limit: u32) -> usize {
+    usize::try_from(limit.max(1)).unwrap_or(usize::MAX)
 }
 
 const fn rank(verdict: ImageVerdict) -> u8 {

@@ -97,10 +97,21 @@ pub struct Sighting {
     pub holding: Option<Holding>,
     /// The last node that held it, whether it still does or not.
     pub former: Option<NodeName>,
-    /// The newest image that was acknowledged as replicated, in whatever epoch.
-    pub replicated: Option<Replicated>,
+    /// What was said for whoever holds it next.
+    pub legacy: Legacy,
     /// Names this very content of the store, so that an acquisition that goes by it fails if anything has changed.
     pub version: u64,
+}
+
+/// What a holder says, with each renewal, for whoever holds the lease next.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Legacy {
+    /// The newest image that was acknowledged as replicated, in whatever epoch. It never becomes older.
+    pub replicated: Option<Replicated>,
+    /// Who is to hold it next: all others let it go first.
+    pub next: Option<NodeName>,
+    /// The service was stopped on purpose, and stays so wherever it is.
+    pub stopped: bool,
 }
 
 /// An image outside the host it was taken on. Ordered by age: those of a later epoch are newer.
@@ -186,6 +197,20 @@ impl Sighting {
     #[must_use]
     pub const fn is_free(&self) -> bool {
         self.holding.is_none()
+    }
+}
+
+impl Legacy {
+    /// With what is newer in it than what was said before.
+    #[must_use]
+    pub fn after(self, before: &Self) -> Self {
+        Self { replicated: self.replicated.max(before.replicated.clone()), ..self }
+    }
+
+    /// As a new epoch begins with it: who was to be next has had its chance.
+    #[must_use]
+    pub fn inherited(&self) -> Self {
+        Self { next: None, ..self.clone() }
     }
 }
 

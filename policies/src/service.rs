@@ -283,6 +283,8 @@ impl Service {
             Event::FoundDead { exit } => self.found_dead(now, exit),
             Event::TakenOver => self.taken_over(now),
             Event::Fenced { failure } => self.fenced(now, failure),
+            Event::ElsewhereChanged(elsewhere) => self.ladder.set_elsewhere(elsewhere),
+            Event::FailOverRefused { why } => self.fail_over_refused(now, why),
             Event::FoundSuspended { image } => self.found_suspended(image),
             Event::DeadlineReached => {}
             Event::CheckpointRequested => self.requested(now, Request::Checkpoint),

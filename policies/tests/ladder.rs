@@ -6,7 +6,9 @@ use policies::failure::FailureKind;
 use policies::id::ImageId;
 use policies::image::ImageVerdict::{Good, Suspect, Unjudged};
 use policies::image::{ImageFacts, ImageVerdict};
-use policies::ladder::{Decision, GiveUpReason, Ladder, Rung, Scope, Settings, SkipReason, Step};
+use policies::ladder::{
+    Decision, Elsewhere, GiveUpReason, Ladder, OnExhausted, Rung, Scope, Settings, SkipReason, Step,
+};
 use policies::time::{Instant, WallTime};
 use proptest::prelude::*;
 
@@ -39,6 +41,7 @@ fn show(decision: &Decision) -> String {
     match &decision.step {
         Step::Restore(image, rung) => format!("{again}{rung} {image}"),
         Step::ColdStart => format!("{again}cold-start"),
+        Step::FailOver => format!("{again}fail-over"),
         Step::GiveUp(GiveUpReason::NothingLeft) => format!("{again}nothing left"),
         Step::GiveUp(GiveUpReason::TooManyRecoveries { count, .. }) => {
             format!("{again}gave up after {count}")
@@ -56,7 +59,7 @@ fn fail_all(ladder: &mut Ladder, images: &[ImageFacts], kind: FailureKind) -> Ve
         match &decision.step {
             Step::Restore(image, _) => ladder.restore_failed(image, kind, "because"),
             Step::ColdStart => {}
-            Step::GiveUp(_) => return steps,
+            Step::FailOver | Step::GiveUp(_) => return steps,
         }
         assert!(steps.len() < 1000, "{steps:?}");
     }
@@ -90,6 +93,58 @@ fn each_walk_tries_an_image_once_until_its_tries_are_spent() {
     wanted.extend(walk("again "));
     wanted.extend(["again cold-start".into(), "again cold-start".into(), "gave up after 4".into()]);
     assert_eq!(steps, wanted);
+}
+
+fn with_a_standby(settings: Settings) -> Ladder {
+    let mut ladder = Ladder::new(settings);
+    ladder.set_elsewhere(Elsewhere::Possible);
+    ladder
+}
+
+#[test]
+fn fail_over_has_its_place_among_the_rungs_while_a_standby_is_ready() {
+    let images = [image(1, Good)];
+    let steps = fail_all(&mut with_a_standby(Settings::default()), &images, FailureKind::Internal);
+    assert_eq!(steps, ["restore-latest i1", "cold-start", "fail-over"]);
+
+    let rungs = vec![Rung::RestoreLatest, Rung::FailOver, Rung::ColdStart];
+    let first = Settings { rungs, ..Settings::default() };
+    let mut ladder = with_a_standby(first);
+    assert_eq!(fail_all(&mut ladder, &images, FailureKind::Internal), ["restore-latest i1", "fail-over"]);
+    // It could not go there after all: the next rungs of the same walk.
+    ladder.set_elsewhere(Elsewhere::Impossible);
+    assert_eq!(show(&ladder.next_step(at(101), &images)), "cold-start");
+}
+
+#[test]
+fn what_is_exhausted_goes_to_a_standby_if_so_configured_and_one_is_ready() {
+    let rungs = vec![Rung::ColdStart];
+    let settings = |on_exhausted| Settings {
+        rungs: rungs.clone(),
+        max_attempts: 1,
+        on_exhausted,
+        ..Settings::default()
+    };
+    let last = |mut ladder: Ladder| fail_all(&mut ladder, &[], FailureKind::Internal).pop();
+    assert_eq!(last(with_a_standby(settings(OnExhausted::FailOver))).as_deref(), Some("fail-over"));
+    assert_eq!(last(with_a_standby(settings(OnExhausted::Stop))).as_deref(), Some("gave up after 1"));
+    assert_eq!(last(Ladder::new(settings(OnExhausted::FailOver))).as_deref(), Some("gave up after 1"));
+}
+
+#[test]
+fn a_service_that_fails_too_often_here_goes_to_a_standby_that_is_ready() {
+    let settings = Settings { migration_threshold: Some(2), ..Settings::default() };
+    let images = [image(1, Good)];
+    let faults = |mut ladder: Ladder| -> Vec<String> {
+        let step = |second| {
+            ladder.fault(at(second), Scope::Whole);
+            show(&ladder.next_step(at(second), &images))
+        };
+        [100, 101, 102].map(step).into()
+    };
+    let latest = "restore-latest i1";
+    assert_eq!(faults(with_a_standby(settings.clone())), [latest, latest, "fail-over"]);
+    assert_eq!(faults(Ladder::new(settings)), [latest, latest, "cold-start"]);
 }
 
 #[test]
@@ -262,7 +317,7 @@ fn images_of_an_unstable_run_inherit_the_tries_of_their_origin() {
                 restored.push(from.to_string());
             }
             Step::ColdStart => restored.push("cold".to_owned()),
-            Step::GiveUp(_) => restored.push("gave up".to_owned()),
+            Step::FailOver | Step::GiveUp(_) => restored.push("gave up".to_owned()),
         }
     }
     assert_eq!(restored, ["i2", "i10", "i2", "i1", "i13", "i1"], "older images get their turn");
@@ -305,7 +360,7 @@ proptest! {
         for step in 0.. {
             let decision = ladder.next_step(at(1000 + step as u64 * seconds), &facts);
             match decision.step {
-                Step::GiveUp(_) => break,
+                Step::FailOver | Step::GiveUp(_) => break,
                 Step::ColdStart => {}
                 Step::Restore(id, _) => {
                     prop_assert!(!facts.iter().any(|i| i.id == id && i.damaged));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use policies::id::{Epoch, ImageId, NodeName};
 use policies::lease::holder::{self, Holder, Reason, Standing};
 use policies::lease::standby::{self, Former, Standby};
-use policies::lease::{Expiry, Holding, Moment, Replicated, Settings, Sighting};
+use policies::lease::{Expiry, Holding, Legacy, Moment, Replicated, Settings, Sighting};
 use policies::time::Instant;
 use proptest::prelude::*;
 
@@ -185,13 +185,40 @@ fn seen(version: u64, holding: Option<Expiry>) -> Sighting {
         epoch: Epoch(4),
         holding: holding.map(|expiry| Holding { node: node("alpha"), ttl, beat: version, expiry }),
         former: Some(node("alpha")),
-        replicated: Some(image(4, "m")),
+        legacy: Legacy { replicated: Some(image(4, "m")), ..Legacy::default() },
         version,
     }
 }
 
 fn told(standby: &mut Standby, now: Moment, sighting: Sighting) -> Option<standby::Command> {
     standby.handle(now, standby::Event::Seen { sighting, answered: now })
+}
+
+#[test]
+fn who_is_named_for_a_lease_takes_it_at_once_and_all_others_let_it_go_first() {
+    let named = |name: &str| {
+        let legacy = Legacy { next: Some(node(name)), ..Legacy::default() };
+        Sighting { legacy, ..seen(1, None) }
+    };
+    let mut last = standby(Former::FencesItself, Duration::from_secs(6));
+    assert_eq!(told(&mut last, at(1000), named("beta")), Some(standby::Command::Acquire(named("beta"))));
+
+    let mut first = standby(Former::FencesItself, Duration::ZERO);
+    assert_eq!(told(&mut first, at(1000), named("gamma")), None);
+    assert_eq!(told(&mut first, at(20_999), named("gamma")), None);
+    let late = told(&mut first, at(21_000), named("gamma"));
+    assert_eq!(late, Some(standby::Command::Acquire(named("gamma"))), "it is not left to nobody for ever");
+}
+
+#[test]
+fn who_is_named_looks_often() {
+    let mut standby = standby(Former::FencesItself, Duration::ZERO);
+    let legacy = Legacy { next: Some(node("beta")), ..Legacy::default() };
+    let held = Sighting { legacy, ..seen(1, Some(Expiry::ByStore)) };
+    assert_eq!(told(&mut standby, at(1000), held), None);
+    assert_eq!(standby.deadline(), Some(at(1050).monotonic));
+    assert_eq!(told(&mut standby, at(1050), seen(2, Some(Expiry::ByStore))), None);
+    assert_eq!(standby.deadline(), Some(at(1550).monotonic));
 }
 
 #[test]

@@ -6,14 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use policies::cadence;
 use policies::health::{self, Role};
 use policies::id::{Attempt, ImageId};
+use policies::ladder::{self, Elsewhere};
 use policies::service::{
     CheckpointReason, Command, Event, Exit, Failure, FailureKind, ImageFacts, ImageVerdict, Notice, Reaction,
     RestartPolicy, Service, Settings, StateName,
 };
 use policies::time::{Instant, WallTime};
-use policies::{cadence, ladder};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -31,6 +32,8 @@ enum Move {
     List { damage: bool, incompatible: bool },
     Reload(RestartPolicy, bool),
     Found(bool),
+    Elsewhere(Elsewhere),
+    RefuseFailOver,
     Shutdown,
 }
 
@@ -71,6 +74,8 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
             .prop_map(|(damage, incompatible)| Move::List { damage, incompatible }),
         1 => (policy, any::<bool>()).prop_map(|(policy, probes)| Move::Reload(policy, probes)),
         1 => any::<bool>().prop_map(Move::Found),
+        2 => prop_oneof![Just(Elsewhere::Possible), Just(Elsewhere::Impossible)].prop_map(Move::Elsewhere),
+        3 => Just(Move::RefuseFailOver),
     ];
     let end = prop_oneof![3 => Just(None), 1 => Just(Some(Move::Shutdown))];
     (prop::collection::vec(one, 1..250), end, 0usize..250).prop_map(|(mut all, end, at)| {
@@ -119,6 +124,10 @@ struct World {
     shut_down: bool,
     /// Another holds the right to act.
     fenced: bool,
+    /// Whether another node could take it.
+    elsewhere: Elsewhere,
+    /// It was left to a standby, and nobody has said anything since.
+    left: bool,
     /// States and commands that came up.
     seen: BTreeSet<String>,
     settings: Settings,
@@ -139,6 +148,8 @@ impl World {
             stop_wanted: false,
             shut_down: false,
             fenced: false,
+            elsewhere: Elsewhere::Impossible,
+            left: false,
             seen: BTreeSet::new(),
             settings,
         }
@@ -166,6 +177,7 @@ impl World {
             assert!(fresh, "attempt {attempt} given out twice");
         }
         let kill = matches!(command, Command::Kill { .. });
+        assert!(!self.left || kill, "{command:?} of what is left to a standby, after {event:?}");
         assert!(kill || !self.fenced, "{command:?} though fenced");
         let only_dumps = || self.in_flight.values().all(|c| matches!(c, Command::Checkpoint { .. }));
         match command {
@@ -188,6 +200,12 @@ impl World {
                 assert!(only_dumps(), "{command:?} beside {:?}", self.in_flight);
                 assert!(!self.shut_down || self.fenced);
                 (self.surely_dead, self.clean) = (false, false);
+            }
+            Command::FailOver => {
+                assert!(self.in_flight.is_empty(), "{command:?} beside {:?}", self.in_flight);
+                assert!(self.surely_dead && self.elsewhere == Elsewhere::Possible);
+                assert!(!self.shut_down && !self.stop_wanted, "{command:?} though nobody wants it");
+                self.left = true;
             }
             Command::JudgeImage { image, .. } => {
                 assert!(self.images.iter().any(|i| i.id == *image), "judged an image that was never taken");
@@ -259,7 +277,7 @@ impl World {
             Command::Checkpoint { timeout, .. } => *timeout + Duration::from_secs(10),
             Command::Kill { .. } => Duration::from_secs(15),
             Command::Stop { .. } => self.settings.stop_timeout + Duration::from_secs(15),
-            Command::JudgeImage { .. } => Duration::MAX,
+            Command::FailOver | Command::JudgeImage { .. } => Duration::MAX,
         };
         let late = |attempt: &Attempt| self.begun[attempt] + limit(&self.in_flight[attempt]) <= self.now;
         self.in_flight.keys().copied().filter(late).collect()
@@ -292,7 +310,7 @@ impl World {
             (Command::Stop { attempt, .. }, Answer::Badly(kind)) => {
                 Event::StopFailed { attempt, failure: failure(kind) }
             }
-            (Command::JudgeImage { .. }, _) => unreachable!("judgements are not in flight"),
+            (Command::FailOver | Command::JudgeImage { .. }, _) => unreachable!("these are not in flight"),
         }
     }
 
@@ -372,6 +390,14 @@ impl World {
                 }
                 self.send(event);
             }
+            Move::Elsewhere(elsewhere) => {
+                self.elsewhere = elsewhere;
+                self.send(Event::ElsewhereChanged(elsewhere));
+            }
+            Move::RefuseFailOver => {
+                (self.left, self.elsewhere) = (false, Elsewhere::Impossible);
+                self.send(Event::FailOverRefused { why: "it is gone".to_owned() });
+            }
             Move::Shutdown => {
                 let on_shutdown = self.send(Event::ShutdownRequested);
                 let fine = |c: &Command| matches!(c, Command::Checkpoint { .. });
@@ -413,6 +439,7 @@ impl World {
     }
 
     fn request(&mut self, what: u8, which: usize) {
+        self.left = false;
         let image = self.images.get(which % self.images.len().max(1)).map(|i| i.id.clone());
         match what {
             0 => {
@@ -467,7 +494,8 @@ fn the_histories_reach_every_state_and_every_command() {
         history.into_iter().for_each(|step| world.step(step));
         seen.append(&mut world.seen);
     }
-    let commands = ["Start", "Restore", "Checkpoint", "Kill", "Stop", "JudgeImage"].map(str::to_owned);
+    let commands =
+        ["Start", "Restore", "Checkpoint", "Kill", "Stop", "FailOver", "JudgeImage"].map(str::to_owned);
     let wanted: BTreeSet<String> = StateName::ALL.iter().map(ToString::to_string).chain(commands).collect();
     assert_eq!(seen, wanted);
 }

@@ -12,6 +12,7 @@ mod events;
 mod https;
 mod images;
 mod metrics;
+mod nodes;
 mod page;
 mod replicas;
 mod services;
@@ -38,6 +39,7 @@ use utoipa_axum::routes;
 pub(crate) use answer::LeftImage;
 pub(crate) use answer::{ErrorBody, RekeyedImages, VerifiedImage, Version};
 pub(crate) use https::Entrance;
+pub(crate) use nodes::DrainedService;
 pub(crate) use replicas::FetchBody;
 pub(crate) use services::ActionBody;
 
@@ -155,6 +157,9 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(images::rekey))
         .routes(routes!(replicas::images))
         .routes(routes!(replicas::fetch))
+        .routes(routes!(nodes::nodes))
+        .routes(routes!(nodes::drain))
+        .routes(routes!(nodes::undrain))
         .routes(routes!(services::act))
 }
 

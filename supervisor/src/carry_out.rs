@@ -36,7 +36,7 @@ use crate::assemble::Parts;
 use crate::events::{Events, failed};
 use crate::replicas::Replicas;
 use crate::service::{Listing, Message};
-use crate::tenure::Tenures;
+use crate::tenure::{Tenures, Wish};
 
 /// An effect that has ended.
 #[derive(Debug)]
@@ -263,6 +263,7 @@ impl Shared {
                     Err(error) => Event::StopFailed { attempt, failure: failure(&error) },
                 }))
             }
+            Command::FailOver => self.leave_to_standby().map(Outcome::Happened),
             Command::JudgeImage { image, verdict } => {
                 let store = self.node.store.clone();
                 let judged = blocking(move || store.set_verdict(&image, verdict)).await;
@@ -275,6 +276,12 @@ impl Shared {
                 None
             }
         }
+    }
+
+    /// What comes of it comes by the lease.
+    fn leave_to_standby(&self) -> Option<Event> {
+        let asked = self.node.tenures.wish(&self.name, Wish::Leave);
+        (!asked).then(|| Event::FailOverRefused { why: "its lease is not kept by this node".to_owned() })
     }
 
     async fn start(&self, attempt: Attempt, paused: bool) -> Outcome {

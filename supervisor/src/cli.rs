@@ -13,6 +13,7 @@ mod export;
 mod failure;
 mod images;
 mod import;
+mod nodes;
 mod rekey;
 mod remote;
 mod replica;
@@ -32,6 +33,8 @@ use client::Client;
 use failure::Failure;
 use remote::Remote;
 use screen::Screen;
+
+use crate::api::ActionBody;
 
 /// Where the socket is if neither an option nor a configuration says so.
 const SOCKET: &str = "/run/supervisor/api.sock";
@@ -113,8 +116,11 @@ pub(crate) enum Command {
     /// Show the services as they are now
     Status {
         /// Go on showing
-        #[arg(long, short)]
+        #[arg(long, short, conflicts_with = "cluster")]
         watch: bool,
+        /// All nodes, and what each says of the services that several may run
+        #[arg(long)]
+        cluster: bool,
     },
     /// Show what happened
     Events {
@@ -194,8 +200,23 @@ pub(crate) enum Command {
     Suspend(Target),
     /// Bring a suspended service back, as it was
     Resume(Target),
-    /// Hand a service over to its next standby: into an image here, out of it there
+    /// Move a service to its best standby, in the state of its last moment
     FailOver(Target),
+    /// Move a service to another node, in the state of its last moment; on any failure it goes on here
+    Migrate {
+        #[command(flatten)]
+        target: Target,
+        /// The node
+        node: String,
+    },
+    /// Move all services of this node to their standbys, and take nothing over until `undrain`
+    Drain {
+        /// How long to wait for the end of it; it goes on after that
+        #[arg(long, value_name = "SPAN", default_value = "10m", value_parser = parse_wait)]
+        wait: Duration,
+    },
+    /// Let this node take services over again
+    Undrain,
     /// Hold a service's policies: it runs on, and is neither checkpointed nor recovered
     Pause(Target),
     /// Let a service's policies go on
@@ -254,8 +275,9 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Some(Command::Doctor { service: Some(service) }) => {
             doctor::service(&screen, &client()?, service).await
         }
-        Some(Command::Status { watch: false }) => status::status(&screen, &client()?).await,
-        Some(Command::Status { watch: true }) => status::watch(&screen, &client()?).await,
+        Some(Command::Status { cluster: true, .. }) => nodes::status(&screen, &client()?).await,
+        Some(Command::Status { watch: false, .. }) => status::status(&screen, &client()?).await,
+        Some(Command::Status { watch: true, .. }) => status::watch(&screen, &client()?).await,
         Some(Command::Events { follow, since, service }) => {
             events::events(&screen, &client()?, events::Wanted { follow, since, service }).await
         }
@@ -275,18 +297,29 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Some(Command::Import { file, service }) => {
             import::import(&screen, &client()?, &file, service.as_deref()).await
         }
+        Some(Command::Drain { wait }) => nodes::drain(&screen, &client()?, wait).await,
+        Some(Command::Undrain) => nodes::undrain(&screen, &client()?).await,
         Some(Command::Restore { target, image }) => {
-            act::act(&screen, &client()?, "restore", &target, image).await
+            let what = ActionBody { image, ..ActionBody::default() };
+            act::act(&screen, &client()?, "restore", &target, what).await
         }
-        Some(Command::Checkpoint(target)) => act::act(&screen, &client()?, "checkpoint", &target, None).await,
-        Some(Command::Stop(target)) => act::act(&screen, &client()?, "stop", &target, None).await,
-        Some(Command::Start(target)) => act::act(&screen, &client()?, "start", &target, None).await,
-        Some(Command::Suspend(target)) => act::act(&screen, &client()?, "suspend", &target, None).await,
-        Some(Command::Resume(target)) => act::act(&screen, &client()?, "resume", &target, None).await,
-        Some(Command::FailOver(target)) => act::act(&screen, &client()?, "fail-over", &target, None).await,
-        Some(Command::Pause(target)) => act::act(&screen, &client()?, "pause", &target, None).await,
-        Some(Command::Unpause(target)) => act::act(&screen, &client()?, "unpause", &target, None).await,
+        Some(Command::Migrate { target, node }) => {
+            let what = ActionBody { node: Some(node), ..ActionBody::default() };
+            act::act(&screen, &client()?, "migrate", &target, what).await
+        }
+        Some(Command::Checkpoint(target)) => plain(&screen, &client()?, "checkpoint", &target).await,
+        Some(Command::Stop(target)) => plain(&screen, &client()?, "stop", &target).await,
+        Some(Command::Start(target)) => plain(&screen, &client()?, "start", &target).await,
+        Some(Command::Suspend(target)) => plain(&screen, &client()?, "suspend", &target).await,
+        Some(Command::Resume(target)) => plain(&screen, &client()?, "resume", &target).await,
+        Some(Command::FailOver(target)) => plain(&screen, &client()?, "fail-over", &target).await,
+        Some(Command::Pause(target)) => plain(&screen, &client()?, "pause", &target).await,
+        Some(Command::Unpause(target)) => plain(&screen, &client()?, "unpause", &target).await,
     }
+}
+
+async fn plain(screen: &Screen, client: &Client, action: &str, target: &Target) -> Result<(), Failure> {
+    act::act(screen, client, action, target, ActionBody::default()).await
 }
 
 /// Over HTTPS if a URL is named, else over the socket.

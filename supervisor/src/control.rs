@@ -7,17 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::images::Store;
-use policies::id::ServiceName;
+use policies::id::{NodeName, ServiceName};
 use tokio::sync::{RwLock, mpsc, oneshot, watch};
 
 use crate::assemble::Parts;
 use crate::events::Events;
 use crate::history::History;
 use crate::metrics::Metrics;
+use crate::notices::answer;
 use crate::replicas::Replicas;
 use crate::service::Message;
 use crate::status::{Action, Answer, NodeStatus, ServiceStatus};
-use crate::tenure::Tenures;
+use crate::tenure::{Nodes, Tenures, Wish};
 
 /// How long a service's task may take to look at its images.
 const LISTING_MAX: Duration = Duration::from_secs(10);
@@ -38,6 +39,8 @@ struct Inner {
     history: History,
     replicas: Replicas,
     tenures: Tenures,
+    /// There if any service may run elsewhere.
+    nodes: Option<Nodes>,
 }
 
 /// How one service's task is reached.
@@ -61,11 +64,11 @@ impl Control {
         store: Store,
         events: Events,
         replicas: Replicas,
-        tenures: Tenures,
+        (tenures, nodes): (Tenures, Option<Nodes>),
     ) -> Self {
         let services = RwLock::default();
         let (metrics, history) = (Metrics::follow(&events), History::follow(&events));
-        let inner = Inner { node, services, store, events, metrics, history, replicas, tenures };
+        let inner = Inner { node, services, store, events, metrics, history, replicas, tenures, nodes };
         Self { inner: Arc::new(inner) }
     }
 
@@ -105,30 +108,37 @@ impl Control {
     /// Asks a service for something. Waits until it is done, at most `limit`: then it goes on without us.
     pub(crate) async fn ask(&self, name: &str, action: Action, limit: Duration) -> Result<Answer, Unknown> {
         let entry = self.entry(name).await?;
-        let (reply, answer) = oneshot::channel();
-        let gone = || Answer {
-            outcome: "failed".to_owned(),
-            text: format!("the task of {name} has ended"),
-            image: None,
-            took_ms: None,
-        };
+        let (reply, answered) = oneshot::channel();
         let asked = async {
             if entry.inbox.send(Message::Request { action, reply }).await.is_err() {
-                return gone();
+                return gone(name);
             }
-            answer.await.unwrap_or_else(|_| gone())
+            answered.await.unwrap_or_else(|_| gone(name))
         };
-        Ok(tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| Answer {
-            outcome: "accepted".to_owned(),
-            text: "not finished yet; `supervisor events --follow` tells how it goes on".to_owned(),
-            image: None,
-            took_ms: None,
-        }))
+        Ok(tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| unfinished()))
     }
 
-    /// Has a service handed over to a standby; false if it has none.
-    pub(crate) fn hand_over(&self, name: &str) -> bool {
-        self.inner.tenures.hand_over(name)
+    /// Has a service moved to another node: to this one, or to the best standby. Waits until it serves there, at most `limit`: then it goes
+    /// on without us.
+    pub(crate) async fn move_to(
+        &self,
+        name: &str,
+        to: Option<NodeName>,
+        limit: Duration,
+    ) -> Result<Answer, Unknown> {
+        self.entry(name).await?;
+        let service = ServiceName::try_from(name).map_err(|_| Unknown(name.to_owned()))?;
+        let (reply, moved) = oneshot::channel();
+        if !self.inner.tenures.wish(&service, Wish::Move { to, reply }) {
+            return Ok(answer("denied", "no other node may run this service: it has no `failover`"));
+        }
+        let moved = tokio::time::timeout(limit, moved).await;
+        Ok(moved.map_or_else(|_| unfinished(), |moved| moved.unwrap_or_else(|_| gone(name))))
+    }
+
+    /// The nodes of the cluster; nothing on a host that stands alone.
+    pub(crate) fn nodes(&self) -> Option<&Nodes> {
+        self.inner.nodes.as_ref()
     }
 
     /// Tells a service's task that its images were changed by somebody else. What it is asked after this it answers with the new ones in
@@ -163,6 +173,7 @@ impl Control {
     pub(crate) fn events(&self) -> &Events {
         &self.inner.events
     }
+
     /// What happened lately.
     pub(crate) fn history(&self) -> &History {
         &self.inner.history
@@ -172,4 +183,12 @@ impl Control {
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.inner.metrics
     }
+}
+
+fn gone(name: &str) -> Answer {
+    answer("failed", format!("the task of {name} has ended"))
+}
+
+fn unfinished() -> Answer {
+    answer("accepted", "not finished yet; `supervisor events --follow` tells how it goes on")
 }

@@ -73,6 +73,12 @@ pub(crate) async fn anew(
     parts.runtime.give_up_suspended().await?;
     let aside = node.aside.join(name.as_str());
     blocking(move || capture::undo_pending(&aside)).await?;
+    if matches!(beginning, Beginning::Stopped) {
+        // Nothing else says so here.
+        let (journal, name) = (node.journal.clone(), name.clone());
+        let record = Record::new(Intent::Stopped.to_string(), parts.kind().to_owned());
+        blocking(move || journal.write(&name, &record)).await?;
+    }
     Ok(Reclaimed { beginning, instance: None, paused: false })
 }
 

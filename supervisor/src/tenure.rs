@@ -11,6 +11,7 @@
 //! it and runs as on a host that stands alone.
 
 mod find;
+mod nodes;
 mod status;
 mod task;
 
@@ -24,10 +25,16 @@ use engine::lease::Keeper;
 use engine::runtime::Instance;
 use policies::id::{Epoch, NodeName, ServiceName};
 use policies::lease::{Moment, Replicated, Settings};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use nodes::{NodeSeen, Nodes};
 pub(crate) use status::LeaseStatus;
 pub(crate) use task::{Ground, spawn};
+
+use crate::status::Answer;
+
+/// How many wishes for one service may wait; more are refused.
+const WISHES: usize = 4;
 
 /// Where leases are kept, and by what times.
 #[derive(Debug, Clone)]
@@ -72,6 +79,22 @@ pub(crate) enum Arrival {
     FromImage,
     /// The same where there never was an image.
     Cold,
+    /// Taken over, but it was stopped on purpose where it was.
+    Stopped,
+}
+
+/// What somebody wants of a service's lease.
+#[derive(Debug)]
+pub(crate) enum Wish {
+    /// The service is to run elsewhere, in its present state.
+    Move {
+        /// Where; nothing: on the best standby.
+        to: Option<NodeName>,
+        /// Answered when it serves there, or stays here.
+        reply: oneshot::Sender<Answer>,
+    },
+    /// The service is dead and nothing helped here: a standby is to have it.
+    Leave,
 }
 
 /// What is known of the leases of all services. Clones are the same.
@@ -88,8 +111,8 @@ struct Tenure {
     floor: Option<Replicated>,
     fence: Option<Arc<Fence>>,
     status: LeaseStatus,
-    /// Somebody wants it elsewhere.
-    hand_over: Arc<Notify>,
+    /// There once its lease is watched.
+    wishes: Option<mpsc::Sender<Wish>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -160,18 +183,23 @@ impl Tenures {
         }
     }
 
-    /// Asks for the service to be handed over. False if there are no leases for it.
-    pub(crate) fn hand_over(&self, service: &str) -> bool {
-        self.named(service, |tenure| tenure.hand_over.notify_one()).is_some()
+    /// Passes a wish on. False if there are no leases for the service, or too many wishes wait.
+    pub(crate) fn wish(&self, service: &ServiceName, wish: Wish) -> bool {
+        let wishes = self.read(service, |tenure| tenure.wishes.clone()).flatten();
+        wishes.is_some_and(|wishes| wishes.try_send(wish).is_ok())
     }
 
     /// What is published of a service's lease; nothing without one.
     pub(crate) fn status(&self, service: &str) -> Option<LeaseStatus> {
-        self.named(service, |tenure| tenure.status.clone())
+        let service = ServiceName::try_from(service).ok()?;
+        self.read(&service, |tenure| tenure.status.clone())
     }
 
-    fn enter(&self, service: &ServiceName) -> Arc<Notify> {
-        Arc::clone(&self.lock().entry(service.clone()).or_default().hand_over)
+    /// Its lease is watched from now on; what is wanted of it arrives here.
+    fn enter(&self, service: &ServiceName) -> mpsc::Receiver<Wish> {
+        let (sender, wishes) = mpsc::channel(WISHES);
+        self.lock().entry(service.clone()).or_default().wishes = Some(sender);
+        wishes
     }
 
     /// Its lease is not watched any more.
@@ -234,10 +262,6 @@ impl Tenures {
 
     fn read<T>(&self, service: &ServiceName, read: impl FnOnce(&Tenure) -> T) -> Option<T> {
         self.lock().get(service).map(read)
-    }
-
-    fn named<T>(&self, service: &str, read: impl FnOnce(&Tenure) -> T) -> Option<T> {
-        ServiceName::try_from(service).ok().and_then(|service| self.read(&service, read))
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ServiceName, Tenure>> {

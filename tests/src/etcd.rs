@@ -1,4 +1,4 @@
-//! A real etcd of one member, on loopback, in a folder of its own. Dropped, it is killed.
+//! A real etcd of one member, or one of three, each in a folder of its own. Dropped, it is killed.
 
 use std::process::{Child, Command, Stdio};
 
@@ -9,7 +9,7 @@ use crate::host::skip;
 use crate::network::Network;
 use crate::port::Port;
 
-/// A running server.
+/// A running member.
 #[derive(Debug)]
 pub struct Etcd {
     server: Child,
@@ -28,7 +28,25 @@ impl Etcd {
         let (client, peer) = (Port::take(), Port::take());
         let url = |port: &Port| format!("http://127.0.0.1:{}", port.number());
         let urls = (url(&client), url(&peer));
-        Self::start(Command::new("etcd"), urls, vec![client, peer])
+        let all = format!("one={}", urls.1);
+        Self::start(Command::new("etcd"), ("one", &all), urls, vec![client, peer])
+    }
+
+    /// Three members of one cluster.
+    ///
+    /// # Panics
+    /// As [`Self::or_skip`].
+    #[must_use]
+    pub fn three_or_skip() -> Option<[Self; 3]> {
+        let url = |port: &Port| format!("http://127.0.0.1:{}", port.number());
+        let ports = ["one", "two", "three"].map(|name| (name, Port::take(), Port::take()));
+        let all: Vec<_> = ports.iter().map(|(name, _, peer)| format!("{name}={}", url(peer))).collect();
+        let members = ports.map(|(name, client, peer)| {
+            let urls = (url(&client), url(&peer));
+            Self::start(Command::new("etcd"), (name, &all.join(",")), urls, vec![client, peer])
+        });
+        let [one, two, three] = members;
+        Some([one?, two?, three?])
     }
 
     /// The same on a host of its own, at that address.
@@ -38,10 +56,16 @@ impl Etcd {
     #[must_use]
     pub fn on_or_skip(host: &Network, address: &str) -> Option<Self> {
         let urls = (format!("http://{address}:2379"), format!("http://{address}:2380"));
-        Self::start(host.command("etcd"), urls, Vec::new())
+        let all = format!("one={}", urls.1);
+        Self::start(host.command("etcd"), ("one", &all), urls, Vec::new())
     }
 
-    fn start(mut command: Command, (client, peer): (String, String), ports: Vec<Port>) -> Option<Self> {
+    fn start(
+        mut command: Command,
+        (name, all): (&str, &str),
+        (client, peer): (String, String),
+        ports: Vec<Port>,
+    ) -> Option<Self> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         if !std::env::split_paths(&path).any(|folder| folder.join("etcd").is_file()) {
             skip("etcd is not in PATH: run `cargo xtask test`");
@@ -49,11 +73,11 @@ impl Etcd {
         }
         let folder = tempfile::tempdir().expect("a folder");
         let server = command
-            .args(["--name", "one", "--data-dir"])
+            .args(["--name", name, "--data-dir"])
             .arg(folder.path())
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &format!("one={peer}")])
+            .args(["--initial-cluster", all])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -12,6 +12,7 @@
 //!     Traces      what of the node is on this host; cleared when the node is dropped, panic or not
 //!   Containers    docker or podman of our own, apart from the host's; a Container is removed when dropped
 //!     Network     the network namespace that they are in; a node or a client can be put there too
+//!   Pair          two nodes, one service, leases and images that both see
 //!   Segment       hosts of their own on one Ethernet: network namespaces at a bridge; removed when dropped
 //!   matrix        what can be checkpointed in which runtime: rows as data, cells for real, and the document of them
 //! ```
@@ -31,6 +32,7 @@ mod host;
 pub mod matrix;
 mod network;
 mod node;
+pub mod pair;
 mod port;
 mod scrape;
 mod segment;

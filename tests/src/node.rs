@@ -93,6 +93,23 @@ impl Node {
         counter
     }
 
+    /// The same for a runc bundle of another node: both see its folder.
+    pub fn share_bundle(&mut self, service: &str, with: &Self) {
+        let counter = with.counters[service];
+        self.settings.add_service(service, counter.port());
+        let folder = with.folder().join(format!("bundle-{service}"));
+        self.set(service, "runc.bundle", &text(&folder.display().to_string()));
+        self.counters.insert(service.to_owned(), counter);
+    }
+
+    /// The same for a container of another node: it gets a name of its own, and the other's port.
+    pub fn share_container(&mut self, service: &str, with: &Self, containers: &Containers, container: &str) {
+        let counter = with.counters[service];
+        self.container(service, containers, container, counter.address());
+        self.create_container(service, containers, counter.address(), &[]);
+        self.counters.insert(service.to_owned(), counter);
+    }
+
     /// A further service: a counter with these options.
     pub fn add_counter(&mut self, service: &str, runtime: Runtime, options: &[&str]) -> Counter {
         let port = Port::take();
@@ -130,27 +147,42 @@ impl Node {
         let port = Port::take();
         let address = SocketAddr::from(([127, 0, 0, 1], port.number()));
         let counter = Counter::inside(containers.network(), address);
-        self.settings.add_service(service, port.number());
+        self.container(service, containers, container, address);
+        if let Some(options) = created_with {
+            self.create_container(service, containers, address, options);
+        }
+        self.counters.insert(service.to_owned(), counter);
+        self.ports.push(port);
+        counter
+    }
+
+    fn container(&mut self, service: &str, containers: &Containers, container: &str, address: SocketAddr) {
+        self.move_to(containers.network());
+        self.settings.add_service(service, address.port());
         let place = text(&containers.place().display().to_string());
-        let kind = containers.kind();
         let place_key = match containers.engine() {
             Engine::Docker => "docker.socket",
             Engine::Podman => "podman.program",
         };
         self.set(service, place_key, &place);
-        self.set(service, &format!("{kind}.container"), &text(container));
-        if let Some(options) = created_with {
-            let publish = format!("{address}:{PORT}");
-            let options = [&["--publish", publish.as_str()], options].concat();
-            let options: Vec<String> = options.into_iter().map(str::to_owned).collect();
-            self.set(service, &format!("{kind}.image"), &text(IMAGE));
-            self.set(service, &format!("{kind}.create_args"), &list(&options));
-            let command = ["--listen".to_owned(), format!("0.0.0.0:{PORT}")];
-            self.set(service, &format!("{kind}.command"), &list(&command));
-        }
-        self.counters.insert(service.to_owned(), counter);
-        self.ports.push(port);
-        counter
+        self.set(service, &format!("{}.container", containers.kind()), &text(container));
+    }
+
+    fn create_container(
+        &mut self,
+        service: &str,
+        containers: &Containers,
+        address: SocketAddr,
+        options: &[&str],
+    ) {
+        let kind = containers.kind();
+        let publish = format!("{address}:{PORT}");
+        let options = [&["--publish", publish.as_str()], options].concat();
+        let options: Vec<String> = options.into_iter().map(str::to_owned).collect();
+        self.set(service, &format!("{kind}.image"), &text(IMAGE));
+        self.set(service, &format!("{kind}.create_args"), &list(&options));
+        let command = ["--listen".to_owned(), format!("0.0.0.0:{PORT}")];
+        self.set(service, &format!("{kind}.command"), &list(&command));
     }
 
     /// A further service of any kind, whose port is looked at; what runs it is the caller's to [`Self::set`], and to wait for.

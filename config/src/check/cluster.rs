@@ -5,7 +5,7 @@ use std::time::Duration;
 use policies::ladder::{OnExhausted, Rung};
 use policies::lease::Unfit;
 
-use super::{Rules, human};
+use super::{Rules, dependencies, human};
 use crate::raw::Raw;
 use crate::settings::{Failover, Lease, Service};
 
@@ -118,6 +118,11 @@ fn standbys(failover: &Failover, raw: &Raw, rules: &mut Rules<'_>, at: &dyn Fn(&
             let place = at(&format!("failover/standby/{position}"));
             let message = format!("`{node}` is in the list already");
             rules.error(&place, &[], message, "leave one of them out");
+        }
+    }
+    for (position, name) in failover.apart.iter().enumerate() {
+        if !raw.services.contains_key(name) {
+            dependencies::unknown(raw, &at(&format!("failover/apart/{position}")), name, rules);
         }
     }
     if failover.device.is_some() && failover.address.is_none() {

@@ -3,6 +3,7 @@
 use super::service::TEXTS;
 use super::{Key, Kind, Section, words};
 use crate::settings::Failback;
+use policies::failover::Preference;
 
 pub(super) static FAILOVER: Section = Section {
     title: "service.NAME.failover",
@@ -50,13 +51,26 @@ pub(super) static FAILOVER: Section = Section {
             until it exits with 0.",
         ),
         Key::default("fence_timeout", Kind::Duration, "\"1m\"", "How long the fence command may take."),
+        Key::default(
+            "prefer",
+            Kind::Choice(words::<Preference>),
+            "\"order\"",
+            "Which of several standbys that are ready gets the service: the first in the order, or the least loaded.",
+        ),
+        Key::optional(
+            "apart",
+            TEXTS,
+            "services need not be kept apart",
+            "[\"db-two\"]",
+            "Services that are not to run on the same node as this one, if there is another that is ready.",
+        ),
         Key::optional(
             "migration_threshold",
             Kind::Whole { min: 1, max: 1_000_000 },
             "never",
             "3",
-            "Failed recoveries within `restart.window` after which the service is handed to a standby though this \
-            host is well.",
+            "Recoveries within `restart.window` that did not lead to a stable run, after which a standby that is ready \
+            gets the service though this host is well.",
         ),
     ],
 };

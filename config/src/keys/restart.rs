@@ -23,7 +23,7 @@ pub(super) static RESTART: Section = Section {
             "ladder",
             Kind::List(&Kind::Choice(words::<Rung>)),
             "[\"restore-latest\", \"restore-older\", \"cold-start\", \"fail-over\"]",
-            "The ways of recovery, in order. `fail-over` is passed over without a standby.",
+            "The ways of recovery, in order. `fail-over` is passed over while no standby is ready.",
         ),
         Key::default(
             "backoff_initial",
@@ -63,7 +63,7 @@ pub(super) static RESTART: Section = Section {
             "on_exhausted",
             Kind::Choice(words::<OnExhausted>),
             "\"stop\"",
-            "What then: `stop`, or `fail-over`, which needs a standby.",
+            "What then: `stop`, or `fail-over`, which needs a standby that is ready; else it stops.",
         ),
     ],
 };

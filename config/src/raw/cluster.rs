@@ -6,6 +6,7 @@ use crate::read::Table;
 use crate::settings::{Cluster, ClusterTls, Failback, Failover, Lease};
 use crate::values::{
     bucket, choice, command, count, device, duration, endpoint, network_address, node_name, path,
+    service_name,
 };
 
 pub(super) fn cluster(table: Table<'_>) -> Cluster {
@@ -43,6 +44,8 @@ pub(super) fn failover(table: Table<'_>) -> Failover {
         on_take_over: table.get("on_take_over", command),
         fence: table.get("fence", command),
         fence_timeout: table.get("fence_timeout", duration).unwrap_or_default(),
+        prefer: table.get("prefer", choice).unwrap_or_default(),
+        apart: table.get("apart", |cell| cell.list(service_name)).unwrap_or_default(),
         migration_threshold: table.get("migration_threshold", count),
     };
     table.done();

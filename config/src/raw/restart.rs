@@ -30,6 +30,8 @@ pub(super) fn restart(table: Table<'_>) -> Recovery {
             window: table.get("window", duration).unwrap_or_default(),
             stable_after: table.get("stable_after", duration_or_zero).unwrap_or_default(),
             on_exhausted: table.get("on_exhausted", choice).unwrap_or(OnExhausted::Stop),
+            // Written where the standbys are.
+            migration_threshold: None,
         },
     };
     table.done();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 
+use policies::ladder;
 use policies::service::Settings;
 
 use super::{checkpoint, cluster, container, probe, restart};
@@ -20,11 +21,12 @@ pub(super) fn service(table: Table<'_>, name: &str, node: &Node) -> Service {
     let probes: Vec<_> = table.named_tables("probe").into_iter().map(probe::probe).collect();
     // A table that is not there is no standby, not one whose `standby` is missing.
     let failover = table.table_if_written("failover").map(cluster::failover);
+    let migration_threshold = failover.as_ref().and_then(|failover| failover.migration_threshold);
     let policy = Settings {
         backoff: recovery.backoff,
         cadence: plan.cadence,
         probes: probes.iter().map(|probe| probe.settings.clone()).collect(),
-        ladder: recovery.ladder,
+        ladder: ladder::Settings { migration_threshold, ..recovery.ladder },
         restart_policy: recovery.policy,
         success_exit_codes: table.get("success_exit_codes", |cell| cell.list(small)).unwrap_or_default(),
         stop_timeout: table.get("stop_timeout", duration).unwrap_or_default(),

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use policies::id::NodeName;
+use policies::failover::Preference;
+use policies::id::{NodeName, ServiceName};
 
 /// `[cluster]`: where the right to run a service is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +61,10 @@ pub struct Failover {
     pub fence: Option<Vec<String>>,
     /// How long that may take.
     pub fence_timeout: Duration,
+    /// What decides between standbys that are ready.
+    pub prefer: Preference,
+    /// Services that are not to run on the same node, if that can be.
+    pub apart: Vec<ServiceName>,
     /// Failed recoveries after which the service is handed over; `None`: never.
     pub migration_threshold: Option<u32>,
 }

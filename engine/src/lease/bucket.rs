@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::TryStreamExt;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
 use object_store::{
@@ -41,6 +42,7 @@ pub fn open(url: &str, limit: Duration) -> Result<Arc<dyn Keeper>> {
 const FORM: &str = "write s3://bucket/prefix or file:///folder";
 /// Below the prefix, beside the images.
 const FOLDER: &str = "leases";
+const ENDING: &str = ".json";
 
 /// Objects of an S3-compatible server.
 #[derive(Debug)]
@@ -75,7 +77,7 @@ impl Bucket {
     }
 
     fn path(&self, name: &str) -> Path {
-        self.prefix.clone().join(format!("{name}.json"))
+        self.prefix.clone().join(format!("{name}{ENDING}"))
     }
 
     async fn get(&self, name: &str) -> Result<Option<Cell>> {
@@ -108,6 +110,15 @@ impl Bucket {
             }
             Err(error) => Err(failed("write", &path, error)),
         }
+    }
+
+    async fn list(&self, beginning: &str) -> Result<Vec<String>> {
+        let listed: Vec<_> = match self.store.list(Some(&self.prefix)).try_collect().await {
+            Ok(listed) => listed,
+            Err(error) => return Err(failed("list", &self.prefix, error)),
+        };
+        let names = listed.iter().filter_map(|object| object.location.filename()?.strip_suffix(ENDING));
+        Ok(names.filter(|name| name.starts_with(beginning)).map(str::to_owned).collect())
     }
 
     /// Two conditional writes that must succeed, and two that must not.
@@ -151,6 +162,10 @@ impl Cells for Bucket {
 
     fn swap<'a>(&'a self, name: &'a str, expected: Option<&'a Cell>, bytes: Vec<u8>) -> Effect<'a, Swap> {
         Box::pin(self.put(name, expected, bytes))
+    }
+
+    fn names<'a>(&'a self, beginning: &'a str) -> Effect<'a, Vec<String>> {
+        Box::pin(self.list(beginning))
     }
 
     fn check(&self) -> Effect<'_, ()> {

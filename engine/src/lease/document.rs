@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use policies::id::{Epoch, ImageId, NodeName};
-use policies::lease::{Expiry, Holding, Replicated, Sighting};
+use policies::lease::{Expiry, Holding, Legacy, Replicated, Sighting};
 use serde::{Deserialize, Serialize};
 
 use super::{Claim, Held, draw};
@@ -30,8 +30,19 @@ pub(super) struct Document {
     /// Where the store has a clock: which boot, and when on it the lease is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) expires: Option<Expires>,
+    #[serde(flatten)]
+    pub(super) left: Left,
+}
+
+/// [`Legacy`] in writing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Left {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) replicated: Option<Mark>,
+    replicated: Option<Mark>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+    #[serde(default)]
+    stopped: bool,
 }
 
 /// An instant of one run of a clock.
@@ -43,9 +54,9 @@ pub(super) struct Expires {
 
 /// An image that was acknowledged as replicated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Mark {
-    pub(super) epoch: u64,
-    pub(super) image: String,
+struct Mark {
+    epoch: u64,
+    image: String,
 }
 
 impl Document {
@@ -60,15 +71,13 @@ impl Document {
             ttl_ms: u64::try_from(claim.ttl.as_millis()).unwrap_or(u64::MAX),
             released: false,
             expires: None,
-            replicated: over.replicated.as_ref().map(Mark::of),
+            left: Left::of(&over.legacy.inherited()),
         })
     }
 
     /// The same, renewed.
-    pub(super) fn renewed(&self, replicated: Option<&Replicated>) -> Result<Self> {
-        let before = self.replicated()?;
-        let newest = replicated.cloned().max(before);
-        Ok(Self { beat: self.beat + 1, replicated: newest.as_ref().map(Mark::of), ..self.clone() })
+    pub(super) fn renewed(&self, legacy: &Legacy) -> Result<Self> {
+        Ok(Self { beat: self.beat + 1, left: self.left.followed_by(legacy)?, ..self.clone() })
     }
 
     /// The same, let go.
@@ -118,22 +127,42 @@ impl Document {
             epoch: Epoch(self.epoch),
             holding,
             former: Some(node),
-            replicated: self.replicated()?,
+            legacy: self.left.legacy()?,
             version: version_of(bytes),
         })
     }
+}
 
-    fn replicated(&self) -> Result<Option<Replicated>> {
-        self.replicated.as_ref().map(Mark::replicated).transpose()
+impl Left {
+    pub(super) fn of(legacy: &Legacy) -> Self {
+        Self {
+            replicated: legacy.replicated.as_ref().map(Mark::of),
+            next: legacy.next.as_ref().map(ToString::to_string),
+            stopped: legacy.stopped,
+        }
+    }
+
+    pub(super) fn legacy(&self) -> Result<Legacy> {
+        let next = self.next.as_deref().map(NodeName::try_from).transpose();
+        Ok(Legacy {
+            replicated: self.replicated.as_ref().map(Mark::replicated).transpose()?,
+            next: next.map_err(|e| strange("next node", e))?,
+            stopped: self.stopped,
+        })
+    }
+
+    /// What stands there after this was said too.
+    pub(super) fn followed_by(&self, legacy: &Legacy) -> Result<Self> {
+        Ok(Self::of(&legacy.clone().after(&self.legacy()?)))
     }
 }
 
 impl Mark {
-    pub(super) fn of(replicated: &Replicated) -> Self {
+    fn of(replicated: &Replicated) -> Self {
         Self { epoch: replicated.epoch.0, image: replicated.image.as_str().to_owned() }
     }
 
-    pub(super) fn replicated(&self) -> Result<Replicated> {
+    fn replicated(&self) -> Result<Replicated> {
         let image = ImageId::try_from(self.image.as_str()).map_err(|e| strange("image", e))?;
         Ok(Replicated { epoch: Epoch(self.epoch), image })
     }

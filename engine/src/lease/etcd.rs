@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! <prefix>/<service>/holder   bound to the lease: is there as long as it holds; who, claim, ttl
-//! <prefix>/<service>/state    stays: epoch, former holder, claim, what was acknowledged as replicated
+//! <prefix>/<service>/state    stays: epoch, former holder, claim, what is said for the next one
+//! <prefix>/@nodes/<node>      stays: what a node says of itself
 //! ```
 //!
 //! Both are written in one transaction, which compares that there is no holder and that the state is the one seen; so an
@@ -13,18 +14,19 @@
 mod gateway;
 mod words;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use policies::id::{Epoch, NodeName, ServiceName};
-use policies::lease::{Expiry, Holding, Replicated, Sighting};
+use policies::lease::{Expiry, Holding, Legacy, Sighting};
 
 pub use gateway::Tls;
 
 use self::gateway::Gateway;
 use self::words::{Compare, Entry, HolderKey, Operation, StateKey, Transaction};
-use super::document::Mark;
-use super::{Acquisition, Claim, Held, Keeper, draw, within};
+use super::document::Left;
+use super::{Acquisition, Claim, Held, Keeper, Said, draw, within};
 use crate::error::{Error, Report, Result};
 use crate::runtime::Effect;
 
@@ -74,6 +76,11 @@ impl Etcd {
         format!("{}/{service}/state", self.prefix)
     }
 
+    /// No service is called so.
+    fn nodes_key(&self) -> String {
+        format!("{}/@nodes/", self.prefix)
+    }
+
     /// Both keys at one revision.
     fn look(&self, service: &ServiceName) -> Vec<Operation> {
         vec![Operation::get(&self.holder_key(service)), Operation::get(&self.state_key(service))]
@@ -100,7 +107,7 @@ impl Etcd {
             epoch: Epoch(state.value.epoch),
             holding,
             former: Some(node(&state.value.node)?),
-            replicated: state.value.replicated.as_ref().map(Mark::replicated).transpose()?,
+            legacy: state.value.left.legacy()?,
             version: state.revision.unsigned_abs(),
         })
     }
@@ -131,7 +138,7 @@ impl Etcd {
             epoch: epoch.0,
             node: claim.node.as_str().to_owned(),
             claim: drawn.clone(),
-            replicated: over.replicated.as_ref().map(Mark::of),
+            left: Left::of(&over.legacy.inherited()),
         };
         let (holder_key, state_key) = (self.holder_key(service), self.state_key(service));
         let version = i64::try_from(over.version).unwrap_or(i64::MAX);
@@ -167,7 +174,7 @@ impl Etcd {
         }))
     }
 
-    async fn try_renew(&self, held: &Held, replicated: Option<&Replicated>) -> Result<()> {
+    async fn try_renew(&self, held: &Held, legacy: &Legacy) -> Result<()> {
         let handle = handle_of(held)?;
         if !self.gateway.keep_alive(handle.lease).await? {
             return Err(held.fenced("it has expired"));
@@ -175,7 +182,7 @@ impl Etcd {
         let (holder_key, state_key) = (self.holder_key(&held.service), self.state_key(&held.service));
         let mut compare = vec![Compare::revision(&holder_key, handle.revision)];
         let mut success = Vec::new();
-        if let Some((revision, state)) = self.newly_replicated(held, replicated).await? {
+        if let Some((revision, state)) = self.newly_said(held, legacy).await? {
             compare.push(Compare::revision(&state_key, revision));
             success.push(Operation::put(&state_key, &state)?);
         }
@@ -192,22 +199,39 @@ impl Etcd {
         Err(held.fenced(&whose))
     }
 
-    /// The state with what is newer in it than what was noted before, and the revision that it replaces.
-    async fn newly_replicated(
-        &self,
-        held: &Held,
-        replicated: Option<&Replicated>,
-    ) -> Result<Option<(i64, StateKey)>> {
-        let Some(replicated) = replicated else { return Ok(None) };
+    /// The state with this said in it, if that changes it, and the revision that it replaces.
+    async fn newly_said(&self, held: &Held, legacy: &Legacy) -> Result<Option<(i64, StateKey)>> {
         let (_, state) = self.keys(&held.service).await?;
         let Some(Entry { value, revision }) = state.filter(|state| state.value.claim == held.claim) else {
             return Err(held.fenced("the state is another epoch's"));
         };
-        let before = value.replicated.as_ref().map(Mark::replicated).transpose()?;
-        if before.as_ref() >= Some(replicated) {
-            return Ok(None);
-        }
-        Ok(Some((revision, StateKey { replicated: Some(Mark::of(replicated)), ..value })))
+        let left = value.left.followed_by(legacy)?;
+        Ok((left != value.left).then_some((revision, StateKey { left, ..value })))
+    }
+
+    async fn write_said(&self, node: &NodeName, said: &Said) -> Result<()> {
+        let key = format!("{}{node}", self.nodes_key());
+        let put = Transaction {
+            compare: Vec::new(),
+            success: vec![Operation::put(&key, said)?],
+            failure: Vec::new(),
+        };
+        self.gateway.transact(&put).await.map(drop)
+    }
+
+    async fn all_said(&self) -> Result<BTreeMap<NodeName, Said>> {
+        let beginning = self.nodes_key();
+        let look = Transaction {
+            compare: Vec::new(),
+            success: vec![Operation::get_all(&beginning)],
+            failure: Vec::new(),
+        };
+        let found = self.gateway.transact(&look).await?.entries(0)?;
+        let said = found.into_iter().filter_map(|(key, value)| {
+            let node = NodeName::try_from(key.strip_prefix(&beginning)?).ok()?;
+            Some((node, serde_json::from_slice(&value).ok()?))
+        });
+        Ok(said.collect())
     }
 
     async fn try_release(&self, held: &Held) -> Result<()> {
@@ -238,12 +262,20 @@ impl Keeper for Etcd {
         Box::pin(within(self.limit, "acquire a lease in etcd", self.try_acquire(service, claim, over)))
     }
 
-    fn renew<'a>(&'a self, held: &'a Held, replicated: Option<&'a Replicated>) -> Effect<'a, ()> {
-        Box::pin(within(self.limit, "renew a lease in etcd", self.try_renew(held, replicated)))
+    fn renew<'a>(&'a self, held: &'a Held, legacy: &'a Legacy) -> Effect<'a, ()> {
+        Box::pin(within(self.limit, "renew a lease in etcd", self.try_renew(held, legacy)))
     }
 
     fn release<'a>(&'a self, held: &'a Held) -> Effect<'a, ()> {
         Box::pin(within(self.limit, "release a lease in etcd", self.try_release(held)))
+    }
+
+    fn say<'a>(&'a self, node: &'a NodeName, said: &'a Said) -> Effect<'a, ()> {
+        Box::pin(within(self.limit, "say something to other nodes by etcd", self.write_said(node, said)))
+    }
+
+    fn nodes(&self) -> Effect<'_, BTreeMap<NodeName, Said>> {
+        Box::pin(within(self.limit, "read what nodes say in etcd", self.all_said()))
     }
 }
 

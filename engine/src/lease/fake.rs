@@ -110,6 +110,12 @@ impl Cells for Store {
         }))
     }
 
+    fn names<'a>(&'a self, beginning: &'a str) -> Effect<'a, Vec<String>> {
+        Box::pin(self.ask(move |inner| {
+            inner.cells.keys().filter(|name| name.starts_with(beginning)).cloned().collect()
+        }))
+    }
+
     fn check(&self) -> Effect<'_, ()> {
         Box::pin(self.ask(|_| ()))
     }

@@ -18,7 +18,7 @@ use crate::runtime::Effect;
 
 /// How often the lock is tried while somebody else has it: a swap takes about a millisecond.
 const TRY_EVERY: Duration = Duration::from_millis(1);
-const ENDING: &str = "lease";
+const ENDING: &str = ".lease";
 
 /// A folder of cells.
 #[derive(Debug, Clone)]
@@ -35,7 +35,7 @@ impl Folder {
     }
 
     fn file(&self, name: &str) -> PathBuf {
-        self.path.join(format!("{name}.{ENDING}"))
+        self.path.join(format!("{name}{ENDING}"))
     }
 
     fn load_now(&self, name: &str) -> Result<Option<Cell>> {
@@ -54,6 +54,17 @@ impl Folder {
         }
         durable::atomic_write(&self.file(name), bytes, durable::FILE_MODE)?;
         Ok(Swap::Done)
+    }
+
+    fn names_now(&self, beginning: &str) -> Result<Vec<String>> {
+        let failed = |e| durable::failed("list", &self.path, e);
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.path).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            let stem = name.to_str().and_then(|name| name.strip_suffix(ENDING));
+            names.extend(stem.filter(|stem| stem.starts_with(beginning)).map(str::to_owned));
+        }
+        Ok(names)
     }
 
     fn lock(&self) -> Result<Flock<File>> {
@@ -93,6 +104,11 @@ impl Cells for Folder {
     fn swap<'a>(&'a self, name: &'a str, expected: Option<&'a Cell>, bytes: Vec<u8>) -> Effect<'a, Swap> {
         let (name, expected) = (name.to_owned(), expected.cloned());
         Box::pin(self.apart(move |folder| folder.swap_now(&name, expected.as_ref(), &bytes)))
+    }
+
+    fn names<'a>(&'a self, beginning: &'a str) -> Effect<'a, Vec<String>> {
+        let beginning = beginning.to_owned();
+        Box::pin(self.apart(move |folder| folder.names_now(&beginning)))
     }
 
     fn check(&self) -> Effect<'_, ()> {

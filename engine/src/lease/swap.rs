@@ -4,16 +4,21 @@
 //! document is read again and its claim and beat say whether the write took effect. (A write that is answered by an
 //! error, repeated by the client and then refused has succeeded.)
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use policies::id::{Epoch, ServiceName};
-use policies::lease::{Expiry, Replicated, Sighting};
+use futures_util::future::try_join_all;
+use policies::id::{Epoch, NodeName, ServiceName};
+use policies::lease::{Expiry, Legacy, Sighting};
 
 use super::document::{Document, Expires, version_of};
-use super::{Acquisition, Claim, Held, Keeper, within};
+use super::{Acquisition, Claim, Held, Keeper, Said, within};
 use crate::error::{Error, Report, Result};
 use crate::runtime::Effect;
+
+/// What names of nodes' cells begin with; no service's name does.
+const OF_NODES: &str = "@";
 
 /// One small document under each name.
 pub(super) trait Cells: Send + Sync + std::fmt::Debug {
@@ -22,6 +27,9 @@ pub(super) trait Cells: Send + Sync + std::fmt::Debug {
 
     /// Writes, if what stands there is still what `expected` was loaded as.
     fn swap<'a>(&'a self, name: &'a str, expected: Option<&'a Cell>, bytes: Vec<u8>) -> Effect<'a, Swap>;
+
+    /// All names that begin so.
+    fn names<'a>(&'a self, beginning: &'a str) -> Effect<'a, Vec<String>>;
 
     /// Whether it really compares; see [`Keeper::check`].
     fn check(&self) -> Effect<'_, ()>;
@@ -109,9 +117,9 @@ impl<C: Cells> SwapKeeper<C> {
         })
     }
 
-    async fn try_renew(&self, held: &Held, replicated: Option<&Replicated>) -> Result<()> {
+    async fn try_renew(&self, held: &Held, legacy: &Legacy) -> Result<()> {
         let (cell, document) = self.still_ours(held).await?;
-        let renewed = self.stamped(document.renewed(replicated)?)?;
+        let renewed = self.stamped(document.renewed(legacy)?)?;
         match self.write(held.service.as_str(), Some(&cell), &renewed).await? {
             Swap::Done => Ok(()),
             // An earlier renewal of our own, delayed on its way, may have come between; then the lease is ours still.
@@ -160,6 +168,28 @@ impl<C: Cells> SwapKeeper<C> {
         }
     }
 
+    async fn write_said(&self, node: &NodeName, said: &Said) -> Result<()> {
+        let name = format!("{OF_NODES}{node}");
+        let before = self.cells.load(&name).await?;
+        match self.cells.swap(&name, before.as_ref(), said.encode()?).await? {
+            Swap::Done => Ok(()),
+            Swap::Changed => {
+                let text = format!("say something as node {node}: another says it too");
+                Err(Error::Unavailable(Report::new(text).remedy("give each node a name of its own")))
+            }
+        }
+    }
+
+    async fn all_said(&self) -> Result<BTreeMap<NodeName, Said>> {
+        let names = self.cells.names(OF_NODES).await?;
+        let loaded = try_join_all(names.iter().map(|name| self.cells.load(name))).await?;
+        let said = names.iter().zip(loaded).filter_map(|(name, cell)| {
+            let node = NodeName::try_from(name.strip_prefix(OF_NODES)?).ok()?;
+            Some((node, serde_json::from_slice(&cell?.bytes).ok()?))
+        });
+        Ok(said.collect())
+    }
+
     fn stamped(&self, mut document: Document) -> Result<Document> {
         if let Some(clock) = &self.clock {
             let now = clock.now()?;
@@ -195,11 +225,19 @@ impl<C: Cells> Keeper for SwapKeeper<C> {
         Box::pin(within(self.limit, "acquire a lease", self.try_acquire(service, claim, over)))
     }
 
-    fn renew<'a>(&'a self, held: &'a Held, replicated: Option<&'a Replicated>) -> Effect<'a, ()> {
-        Box::pin(within(self.limit, "renew a lease", self.try_renew(held, replicated)))
+    fn renew<'a>(&'a self, held: &'a Held, legacy: &'a Legacy) -> Effect<'a, ()> {
+        Box::pin(within(self.limit, "renew a lease", self.try_renew(held, legacy)))
     }
 
     fn release<'a>(&'a self, held: &'a Held) -> Effect<'a, ()> {
         Box::pin(within(self.limit, "release a lease", self.try_release(held)))
+    }
+
+    fn say<'a>(&'a self, node: &'a NodeName, said: &'a Said) -> Effect<'a, ()> {
+        Box::pin(within(self.limit, "say something to other nodes", self.write_said(node, said)))
+    }
+
+    fn nodes(&self) -> Effect<'_, BTreeMap<NodeName, Said>> {
+        Box::pin(within(self.limit, "read what nodes say", self.all_said()))
     }
 }

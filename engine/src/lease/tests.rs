@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use policies::id::{Epoch, ImageId, NodeName, ServiceName};
-use policies::lease::{Replicated, Sighting};
+use policies::lease::{Legacy, Replicated, Sighting};
 
 use super::{Acquisition, Claim, Held, Keeper};
 
@@ -54,6 +54,10 @@ fn service(name: &str) -> ServiceName {
 
 fn image(epoch: u64, id: &str) -> Replicated {
     Replicated { epoch: Epoch(epoch), image: ImageId::try_from(id).unwrap() }
+}
+
+fn replicated(image: Replicated) -> Legacy {
+    Legacy { replicated: Some(image), ..Legacy::default() }
 }
 
 /// Looks again and again until something is so.

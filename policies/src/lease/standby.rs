@@ -17,6 +17,9 @@ use super::{Expiry, Moment, Replicated, Settings, Sighting, may_succeed};
 use crate::id::{Epoch, NodeName};
 use crate::time::Instant;
 
+/// How many leases long all others leave a lease to the node that was named for it.
+const COURTESY_LEASES: u32 = 2;
+
 /// A waiting node's view of one service.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Standby {
@@ -203,15 +206,16 @@ impl Standby {
             Some(kept) if kept.version == sighting.version && kept.free == free => kept,
             Some(_) | None => Kept { version: sighting.version, free, since: answered },
         };
+        let turn_after = self.turn_after(&sighting);
         let wait = match &sighting.holding {
-            None => Some(self.turn_after),
+            None => Some(turn_after),
             Some(holding) if holding.expiry == Expiry::ByReader => {
                 let span = self.settings.reader_span(holding.ttl.max(self.settings.ttl));
-                Some(span + self.turn_after)
+                Some(span + turn_after)
             }
             Some(_) => None,
         };
-        let mut read_at = now.monotonic + self.pause();
+        let mut read_at = now.monotonic + self.pause_before(&sighting);
         if let Some(wait) = wait {
             // On both clocks: a node that slept has not watched.
             let turn = kept.since.after(wait);
@@ -254,7 +258,7 @@ impl Standby {
         event: Event,
     ) -> Option<Command> {
         match event {
-            Event::Found(image) if may_succeed(won.over.replicated.as_ref(), image.as_ref()) => {
+            Event::Found(image) if may_succeed(won.over.legacy.replicated.as_ref(), image.as_ref()) => {
                 let epoch = won.epoch;
                 self.state = State::TakingOver { won };
                 Some(Command::TakeOver(epoch, image))
@@ -302,7 +306,21 @@ impl Standby {
         Some(Command::FindImage)
     }
 
-    /// Between two looks.
+    /// How long after the lease is gone it is this node's turn.
+    fn turn_after(&self, sighting: &Sighting) -> Duration {
+        match &sighting.legacy.next {
+            Some(next) if *next == self.node => Duration::ZERO,
+            Some(_) => self.settings.ttl * COURTESY_LEASES + self.turn_after,
+            None => self.turn_after,
+        }
+    }
+
+    /// Between two looks: whoever is named for the lease does not keep its clients waiting.
+    fn pause_before(&self, sighting: &Sighting) -> Duration {
+        let named = sighting.legacy.next.as_ref() == Some(&self.node);
+        if named { self.pause() / 10 } else { self.pause() }
+    }
+
     fn pause(&self) -> Duration {
         self.settings.renew_interval / 4
     }

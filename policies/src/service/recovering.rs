@@ -5,7 +5,7 @@ use super::stopping::{Kill, Then};
 use super::{Cause, Command, Exit, Failure, FailureKind, GaveUp, Notice, Recovered, Service, State};
 use crate::health::{Health, Verdict, settle_limit};
 use crate::id::{Attempt, ImageId};
-use crate::ladder::{Ladder, Rung, Scope, SkipReason, Step};
+use crate::ladder::{Elsewhere, Ladder, Rung, Scope, SkipReason, Step};
 use crate::time::Instant;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -146,11 +146,32 @@ impl Service {
         match decision.step {
             Step::Restore(image, rung) => Some((Planned { rung, image: Some(image) }, decision.again)),
             Step::ColdStart => Some((Planned { rung: Rung::ColdStart, image: None }, decision.again)),
+            Step::FailOver => {
+                self.leave_to_standby();
+                None
+            }
             Step::GiveUp(reason) => {
                 self.give_up(GaveUp::Ladder(reason));
                 None
             }
         }
+    }
+
+    fn leave_to_standby(&mut self) {
+        let State::Recovering(recovery) = &self.state else { return };
+        let cause = recovery.cause.clone();
+        self.tell(Notice::RungTaken { rung: Rung::FailOver, image: None });
+        self.state = State::Failed(GaveUp::LeftToStandby(cause));
+        self.command(Command::FailOver);
+    }
+
+    /// The standby that was ready is not any more: the ladder is climbed here again.
+    pub(super) fn fail_over_refused(&mut self, now: Instant, why: String) {
+        self.ladder.set_elsewhere(Elsewhere::Impossible);
+        let State::Failed(GaveUp::LeftToStandby(cause)) = &self.state else { return };
+        let cause = cause.clone();
+        self.tell(Notice::RungFailed { rung: Rung::FailOver, image: None, why });
+        self.recover(now, now, cause, Scope::Whole, None);
     }
 
     /// An image that was chosen before may have been deleted or found damaged meanwhile.

@@ -114,6 +114,8 @@ pub enum GaveUp {
     Invalid(Failure),
     /// Another holds the right to run it.
     Fenced(Failure),
+    /// A standby is to bring it back.
+    LeftToStandby(Cause),
 }
 
 /// What people should know; becomes the journal of events.
@@ -357,6 +359,7 @@ impl fmt::Display for GaveUp {
             Self::CannotKill(failure) => write!(f, "cannot be killed: {failure}"),
             Self::Invalid(failure) => write!(f, "cannot be started as configured: {failure}"),
             Self::Fenced(failure) => write!(f, "fenced: {failure}"),
+            Self::LeftToStandby(cause) => write!(f, "left to a standby: {cause}"),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::failure::Failure;
 use crate::id::{Attempt, ImageId};
 use crate::image::{ImageFacts, ImageVerdict};
+use crate::ladder::Elsewhere;
 use crate::word::words;
 use crate::{backoff, cadence, health, ladder};
 
@@ -199,6 +200,13 @@ pub enum Event {
         /// Why.
         failure: Failure,
     },
+    /// Another node could take it over now, or none could any more.
+    ElsewhereChanged(Elsewhere),
+    /// No standby was ready for [`Command::FailOver`] after all: nothing has changed, and the service goes on here.
+    FailOverRefused {
+        /// Why.
+        why: String,
+    },
     /// After our own restart: its state is in this image, and it was not to run. Only at the beginning.
     FoundSuspended {
         /// Which.
@@ -268,6 +276,8 @@ pub enum Command {
         /// Set if a checkpoint has ended it: its state is in this image. There is nobody to send a signal to.
         suspended_in: Option<ImageId>,
     },
+    /// Leave the service, which is dead, to a standby. Not answered unless refused: what follows is that the right to run it goes.
+    FailOver,
     /// Store what is thought of an image. Not answered.
     JudgeImage {
         /// Which.
@@ -287,7 +297,7 @@ impl Command {
             | Self::Checkpoint { attempt, .. }
             | Self::Kill { attempt }
             | Self::Stop { attempt, .. } => Some(*attempt),
-            Self::JudgeImage { .. } => None,
+            Self::FailOver | Self::JudgeImage { .. } => None,
         }
     }
 }

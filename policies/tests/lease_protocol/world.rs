@@ -279,7 +279,8 @@ impl World {
                 }
                 if ours {
                     store.expires = state.second + self.ttl();
-                    store.sighting.replicated = replicated.clone().max(store.sighting.replicated.take());
+                    store.sighting.legacy.replicated =
+                        replicated.clone().max(store.sighting.legacy.replicated.take());
                     if let Some(holding) = &mut store.sighting.holding {
                         holding.beat += 1;
                     }
@@ -305,7 +306,7 @@ impl World {
             epoch,
             holding: Some(Holding { node: name(index), ttl, beat: 0, expiry: self.expiry }),
             former: Some(name(index)),
-            replicated: store.sighting.replicated.clone(),
+            legacy: store.sighting.legacy.inherited(),
             version: store.sighting.version + 1,
         };
         store.expires = second + self.ttl();
@@ -319,7 +320,7 @@ impl World {
         match answer {
             Answer::Seen(mut sighting) => {
                 if self.flaw == Flaw::AcknowledgedUnread {
-                    sighting.replicated = None;
+                    sighting.legacy.replicated = None;
                 }
                 if self.flaw == Flaw::EpochReused {
                     sighting.epoch = Epoch(0);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use policies::image::ImageVerdict::{Good, Suspect, Unjudged};
-use policies::ladder::{Rung, SkipReason};
+use policies::ladder::{Elsewhere, Rung, SkipReason};
 use policies::service::{
     Cause, Event, Exit, FailureKind, GaveUp, Notice, RestartPolicy, Settings, StateName,
 };
@@ -310,4 +310,34 @@ fn without_images_a_cold_start_without_any_rung_the_end() {
     stage.crash();
     assert!(stage.well().is_empty());
     assert!(matches!(stage.status().failed, Some(GaveUp::Ladder(_))));
+}
+
+#[test]
+fn what_nothing_helps_here_is_left_to_a_standby_and_gone_on_with_if_that_is_away() {
+    let mut stage = Stage::stable(quiet());
+    stage.send(Event::ElsewhereChanged(Elsewhere::Possible));
+    stage.crash();
+    for rung in ["restore b", "restore a", "start"] {
+        assert_eq!(stage.well(), [rung]);
+        assert_eq!(stage.badly(FailureKind::Internal), ["kill"]);
+    }
+    assert_eq!(stage.well(), ["fail-over"]);
+    assert_eq!(stage.state(), StateName::Failed);
+    assert!(matches!(stage.status().failed, Some(GaveUp::LeftToStandby(Cause::Exited(_)))));
+    assert!(stage.in_flight.is_empty() && stage.wait(Duration::from_secs(3600)).is_empty());
+
+    assert_eq!(stage.send(Event::FailOverRefused { why: "it has gone".to_owned() }), ["kill"]);
+    let failed = |n: &&Notice| matches!(n, Notice::RungFailed { rung: Rung::FailOver, .. });
+    assert_eq!(stage.notices.iter().filter(failed).count(), 1);
+    stage.well();
+    assert_eq!(stage.wait(Duration::from_secs(60)), ["restore b"]);
+    assert!(stage.well().is_empty());
+    assert_eq!(stage.state(), StateName::Running);
+}
+
+#[test]
+fn a_refusal_that_comes_too_late_changes_nothing() {
+    let mut stage = Stage::stable(quiet());
+    assert!(stage.send(Event::FailOverRefused { why: "it has gone".to_owned() }).is_empty());
+    assert_eq!(stage.state(), StateName::Running);
 }

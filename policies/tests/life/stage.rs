@@ -158,7 +158,7 @@ impl Stage {
                 let image = image("new", self.now.as_nanos(), ImageVerdict::Unjudged);
                 return self.checkpoint_done(attempt, image);
             }
-            Command::JudgeImage { .. } => unreachable!("not in flight"),
+            Command::FailOver | Command::JudgeImage { .. } => unreachable!("not in flight"),
         };
         self.send(event)
     }
@@ -176,7 +176,7 @@ impl Stage {
             Command::Kill { attempt } => Event::KillFailed { attempt, failure },
             Command::Stop { attempt, .. } => Event::StopFailed { attempt, failure },
             Command::Checkpoint { attempt, .. } => Event::CheckpointFailed { attempt, failure },
-            Command::JudgeImage { .. } => unreachable!("not in flight"),
+            Command::FailOver | Command::JudgeImage { .. } => unreachable!("not in flight"),
         };
         self.send(event)
     }
@@ -209,6 +209,7 @@ fn show(command: &Command) -> String {
         Command::Kill { .. } => "kill".to_owned(),
         Command::Stop { suspended_in: Some(image), .. } => format!("clear away, it is in {image}"),
         Command::Stop { suspended_in: None, .. } => "stop".to_owned(),
+        Command::FailOver => "fail-over".to_owned(),
         Command::JudgeImage { image, verdict } => format!("judge {image} {verdict}"),
     }
 }

@@ -10,6 +10,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use policies::id::NodeName;
 use serde::{Deserialize, Serialize};
 
 use super::Api;
@@ -28,16 +29,19 @@ pub(crate) struct ActionBody {
     /// Which image to restore.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) image: Option<String>,
+    /// Which node to migrate to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) node: Option<String>,
 }
 
 impl Default for ActionBody {
     fn default() -> Self {
-        Self { wait_seconds: 60.0, image: None }
+        Self { wait_seconds: 60.0, image: None, node: None }
     }
 }
 
-/// Asks something of a service and waits for the end of it: `checkpoint`, `restore`, `stop`, `start`, `suspend`, `resume`, `fail-over`, `pause`,
-/// `unpause`.
+/// Asks something of a service and waits for the end of it: `checkpoint`, `restore`, `stop`, `start`, `suspend`, `resume`, `migrate`, `fail-over`,
+/// `pause`, `unpause`.
 #[utoipa::path(post, path = "/v1/services/{name}/{action}",
     params(("name" = String, Path, description = "The service"), ("action" = String, Path, description = "What is asked")),
     request_body(content = Option<ActionBody>, description = "May be left out"),
@@ -54,37 +58,34 @@ pub(super) async fn act(
 ) -> Result<Response, Failure> {
     let body = parse(&body?)?;
     let limit = wait(body.wait_seconds)?;
-    if action == "fail-over" {
-        return hand_over(&api, &name).await;
-    }
-    let action = to_action(&action, body.image)?;
-    let answer = api.control.ask(&name, action, limit).await;
+    let answer = match action.as_str() {
+        "migrate" | "fail-over" => api.control.move_to(&name, target(&action, body.node)?, limit).await,
+        _ => api.control.ask(&name, to_action(&action, body.image)?, limit).await,
+    };
     let answer = answer.map_err(|unknown| Failure::absent(unknown.to_string()))?;
     Ok((status_of(&answer), Json(answer)).into_response())
 }
 
-/// It goes on by itself: the events tell how, and the other node's when the service is there.
-async fn hand_over(api: &Api, name: &str) -> Result<Response, Failure> {
-    api.control.entry(name).await.map_err(|unknown| Failure::absent(unknown.to_string()))?;
-    let (outcome, text) = match api.control.hand_over(name) {
-        true => (
-            "accepted",
-            "the service is handed over if it runs here; `supervisor events --follow` tells how it goes on",
-        ),
-        false => ("denied", "no other node may run this service: it has no `failover`"),
-    };
-    let answer = crate::notices::answer(outcome, text);
-    Ok((status_of(&answer), Json(answer)).into_response())
+/// The node that is asked for; the best standby for `fail-over`.
+fn target(action: &str, node: Option<String>) -> Result<Option<NodeName>, Failure> {
+    match (action, node) {
+        ("migrate", None) => Err(Failure::bad("migrate needs the name of a node".to_owned())),
+        ("fail-over", Some(_)) => Err(Failure::bad("fail-over takes no node; migrate does".to_owned())),
+        (_, node) => {
+            let node = node.map(|node| NodeName::try_from(node.as_str())).transpose();
+            node.map_err(|e| Failure::bad(format!("that is no name of a node: {e}")))
+        }
+    }
 }
 
-fn parse(body: &[u8]) -> Result<ActionBody, Failure> {
+pub(super) fn parse(body: &[u8]) -> Result<ActionBody, Failure> {
     if body.is_empty() {
         return Ok(ActionBody::default());
     }
     serde_json::from_slice(body).map_err(|e| Failure::bad(format!("the body is not understood: {e}")))
 }
 
-fn wait(seconds: f64) -> Result<Duration, Failure> {
+pub(super) fn wait(seconds: f64) -> Result<Duration, Failure> {
     if (0.0..=WAIT_SECONDS_MAX).contains(&seconds) {
         return Ok(Duration::from_secs_f64(seconds));
     }

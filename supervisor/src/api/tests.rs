@@ -69,7 +69,7 @@ impl Fixture {
             store.clone(),
             events.clone(),
             no_replicas(store, events),
-            crate::tenure::Tenures::default(),
+            (crate::tenure::Tenures::default(), None),
         );
         let images_changed = Arc::new(AtomicUsize::new(0));
         control.insert(service(), web(Arc::clone(&images_changed))).await;

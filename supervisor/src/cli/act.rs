@@ -11,7 +11,7 @@ use crate::api::ActionBody;
 use crate::status::Answer;
 
 /// What the supervisor may take longer than it was told to wait.
-const GRACE: Duration = Duration::from_secs(15);
+pub(super) const GRACE: Duration = Duration::from_secs(15);
 
 /// Asks, waits and tells.
 pub(crate) async fn act(
@@ -19,10 +19,10 @@ pub(crate) async fn act(
     client: &Client,
     action: &str,
     target: &Target,
-    image: Option<String>,
+    what: ActionBody,
 ) -> Result<(), Failure> {
     let path = format!("/v1/services/{}/{action}", encode(&target.service));
-    let body = ActionBody { wait_seconds: target.wait.as_secs_f64(), image };
+    let body = ActionBody { wait_seconds: target.wait.as_secs_f64(), ..what };
     let (status, body) = client.ask(&path, &body, target.wait + GRACE).await?;
     let Ok(answer) = serde_json::from_slice::<Answer>(&body) else { return Err(refusal(status, &body)) };
     if screen.is_json() {

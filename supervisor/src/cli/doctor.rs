@@ -10,6 +10,7 @@ use super::client::Client;
 use super::failure::Failure;
 use super::screen::{Mood, Screen};
 use super::{Target, act, cert, check, words};
+use crate::api::ActionBody;
 use crate::assemble;
 
 /// How long a trial may take.
@@ -36,9 +37,11 @@ pub(crate) async fn doctor(screen: &Screen, config: Option<&Path>) -> Result<(),
 /// Tries a checkpoint, which is kept like any other: what the service cannot have is said with its remedy.
 pub(crate) async fn service(screen: &Screen, client: &Client, service: String) -> Result<(), Failure> {
     let target = Target { service, wait: TRIAL_MAX };
-    act::act(screen, client, "checkpoint", &target, None).await.map_err(|failure| match failure {
-        Failure::Failed(text) => Failure::Unhealthy(text),
-        other => other,
+    act::act(screen, client, "checkpoint", &target, ActionBody::default()).await.map_err(|failure| {
+        match failure {
+            Failure::Failed(text) => Failure::Unhealthy(text),
+            other => other,
+        }
     })
 }
 

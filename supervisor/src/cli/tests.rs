@@ -34,7 +34,8 @@ fn every_command_is_understood() {
         ("check --print-schema", Command::Check { print_schema: true }),
         ("doctor", Command::Doctor { service: None }),
         ("doctor web", Command::Doctor { service: Some("web".to_owned()) }),
-        ("status -w", Command::Status { watch: true }),
+        ("status -w", Command::Status { watch: true, cluster: false }),
+        ("status --cluster", Command::Status { watch: false, cluster: true }),
         ("checkpoint redis", Command::Checkpoint(target(60))),
         (
             "restore redis --image i1 --wait 2m",

@@ -17,11 +17,12 @@ impl Daemon {
     /// The service waits for its lease, which is watched from now on.
     pub(super) async fn wait_for_lease(&mut self, name: &ServiceName) {
         self.stand_by(name).await;
-        let failover = self.config.services.get(name).and_then(|service| service.failover.clone());
-        if let (Some(leases), Some(failover)) = (&self.leases, failover)
+        let Some(service) = self.config.services.get(name) else { return };
+        if let (Some(leases), Some(failover)) = (&self.leases, service.failover.clone())
             && !self.watched.contains_key(name)
         {
-            let watching = tenure::spawn(leases, name.clone(), failover, &self.node);
+            let window = service.policy.ladder.window;
+            let watching = tenure::spawn(leases, name.clone(), (failover, window), &self.node);
             self.watched.insert(name.clone(), watching);
         }
     }

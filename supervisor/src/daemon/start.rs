@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use config::Config;
+use config::{Config, Failover};
 use engine::address::{Address, Addresses};
 use engine::compat::Host;
 use engine::criu::Criu;
@@ -32,7 +32,7 @@ use crate::reclaim::{anew, reclaim};
 use crate::replicas::{Reception, Replicas};
 use crate::service::{self, Beginning, Message};
 use crate::status::NodeStatus;
-use crate::tenure::{self, Arrival, Change, Cluster, Tenures};
+use crate::tenure::{self, Arrival, Change, Cluster, Nodes, Tenures};
 
 /// Commits at the same time: each takes a core and the disk.
 const COMMITS: usize = 1;
@@ -84,12 +84,19 @@ pub(super) async fn start(
     let holding = known.1.clone();
     let reception = Reception::bind(&config.api, store.clone(), known).await?;
     let replicas = node.replicas.clone();
-    let control = Control::new(published, store, events.clone(), replicas, tenures.clone());
+    let cluster = cluster(&config, &ground).await?;
+    let mark = config.node.state_dir.join("draining");
+    let nodes = cluster.clone().map(|cluster| Nodes::new(cluster, mark));
+    let control = Control::new(published, store, events.clone(), replicas, (tenures.clone(), nodes.clone()));
     let stop = CancellationToken::new();
+    if let Some(nodes) = &nodes {
+        nodes.spawn(control.clone(), failovers(&config), stop.child_token());
+    }
     let addresses = Arc::new(Addresses::recorded_in(ground.run_dir.join("addresses")));
     sweep_addresses(&config, &addresses, &events).await;
-    let leases = cluster(&config, &ground).await?.map(|cluster| tenure::Ground {
+    let leases = cluster.zip(nodes).map(|(cluster, nodes)| tenure::Ground {
         cluster,
+        nodes,
         tenures,
         holding: holding.clone(),
         epochs,
@@ -133,6 +140,12 @@ async fn sweep_addresses(config: &Config, addresses: &Addresses, events: &Events
         }),
         Err(error) => tracing::warn!(%error, "addresses of an earlier supervisor may still be here"),
     }
+}
+
+/// Services that may run elsewhere.
+fn failovers(config: &Config) -> BTreeMap<ServiceName, Failover> {
+    let services = config.services.iter();
+    services.filter_map(|(name, service)| Some((name.clone(), service.failover.clone()?))).collect()
 }
 
 /// Where leases are kept, if any service may run elsewhere.
@@ -198,6 +211,7 @@ pub(super) async fn service(
         Arrival::AsFound => reclaim(node, name, &parts).await?,
         Arrival::FromImage => anew(node, name, &parts, Beginning::TakenOver).await?,
         Arrival::Cold => anew(node, name, &parts, Beginning::Start).await?,
+        Arrival::Stopped => anew(node, name, &parts, Beginning::Stopped).await?,
     };
     if let Some(instance) = &reclaimed.instance {
         node.tenures.guard(name, instance).await?;

@@ -11,6 +11,9 @@ pub(crate) struct LeaseStatus {
     pub(crate) holder: Option<String>,
     /// The epoch of the present or last holder.
     pub(crate) epoch: u64,
+    /// It was stopped on purpose where it is held, and stays so with whoever takes it over.
+    #[serde(default)]
+    pub(crate) stopped: bool,
     /// Of a standby: the image that lies ready for a take-over.
     pub(crate) prepared: Option<String>,
     /// Why a take-over could not begin at once, or the store cannot be asked.

@@ -4,6 +4,7 @@ mod address;
 mod ask;
 mod leave;
 mod note;
+mod turn;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,25 +16,22 @@ use engine::images::Prepared;
 use engine::lease::Held;
 use engine::replica::Epochs;
 use engine::replica::peer::Holding;
-use policies::failover::turn_after;
-use policies::id::{Epoch, NodeName, ServiceName};
+use policies::id::{Epoch, ServiceName};
 use policies::lease::holder::{self, Holder};
-use policies::lease::standby::{self, Former, Standby};
-use policies::lease::{Moment, Replicated, Sighting};
+use policies::lease::standby::{self, Standby};
+use policies::lease::{Legacy, Moment, Replicated, Sighting};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::leave::Leaving;
+use self::turn::Unfit;
 use super::find::Sources;
-use super::{Arrival, Change, Cluster, Tenures};
+use super::{Arrival, Change, Cluster, Nodes, Tenures, Wish};
 use crate::carry_out::Node;
 use crate::control::Control;
 use crate::events::{Events, plain};
 
-/// How long a hand-over may take until it is given up.
-const HAND_OVER_MAX: Duration = Duration::from_secs(300);
-/// How often it is looked whether an image has arrived.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How many answers may wait; each comes of one question.
 const ANSWERS: usize = 16;
 
@@ -42,6 +40,8 @@ const ANSWERS: usize = 16;
 pub(crate) struct Ground {
     /// Leases.
     pub(crate) cluster: Cluster,
+    /// What the other nodes say.
+    pub(crate) nodes: Nodes,
     /// What the rest of the daemon sees.
     pub(crate) tenures: Tenures,
     /// For peers: what may be brought here.
@@ -66,14 +66,22 @@ enum Answer {
     Holder(holder::Event),
     Acquired(Held, Moment),
     Prepared(Box<Result<Option<(Replicated, Prepared)>, String>>),
+    /// What nodes say is known anew: now it can be chosen.
+    Refreshed(Wish),
+    /// A replica has an image of the running service: the real one may begin; or why not.
+    Rehearsed(Result<(), String>),
     /// The service is in this image, which a replica has; or why not.
     LeftIn(Result<String, String>),
+    /// It serves where it was to go, or that was waited for in vain.
+    Arrived(Result<(), String>),
 }
 
 struct Task {
     ground: Ground,
     service: ServiceName,
     failover: Failover,
+    /// How long a node that could not bring it back counts as unfit.
+    window: Duration,
     sources: Sources,
     /// Goes with the service.
     address: Option<Address>,
@@ -83,10 +91,12 @@ struct Task {
     holder: Option<(Holder, Held)>,
     /// The lease is one that an earlier supervisor of this node had acquired.
     resumed: bool,
-    /// The service is in an image that is on its way to a standby.
-    leaving: bool,
-    /// With the next renewal that is answered the lease is let go.
-    letting_go: bool,
+    /// It is on its way to another node.
+    leaving: Option<Leaving>,
+    /// It was stopped on purpose where it is held.
+    stopped_there: bool,
+    /// Nothing helped here: others are preferred for a while.
+    unfit: Unfit,
     renewing: Option<AbortHandle>,
     prepared: Option<(Replicated, Prepared)>,
     preparing: Option<AbortHandle>,
@@ -99,7 +109,7 @@ struct Task {
 pub(crate) fn spawn(
     ground: &Ground,
     service: ServiceName,
-    failover: Failover,
+    (failover, window): (Failover, Duration),
     node: &Node,
 ) -> CancellationToken {
     let stop = ground.stop.child_token();
@@ -111,22 +121,23 @@ pub(crate) fn spawn(
         replicas: node.replicas.of(&service),
         pushed: node.replicas.clone(),
     };
-    let hand_over = ground.tenures.enter(&service);
+    let mut wishes = ground.tenures.enter(&service);
     let address = address::of(&failover, &service, &ground.events);
     let (sender, answers) = mpsc::channel(ANSWERS);
-    let standby = new_standby(&ground.cluster, &failover, place(&failover, &ground.cluster.node));
     let mut task = Task {
-        standby,
+        standby: turn::new_standby(&ground.cluster, &failover),
         ground,
         service,
         failover,
+        window,
         sources,
         address,
         taking: None,
         holder: None,
         resumed: false,
-        leaving: false,
-        letting_go: false,
+        leaving: None,
+        stopped_there: false,
+        unfit: Unfit::default(),
         renewing: None,
         prepared: None,
         preparing: None,
@@ -140,23 +151,12 @@ pub(crate) fn spawn(
         stop.run_until_cancelled(async {
             task.resume().await;
             loop {
-                task.step(&hand_over).await;
+                task.step(&mut wishes).await;
             }
         })
         .await;
     });
     stop
-}
-
-/// Whoever is not listed as a standby is the first.
-fn place(failover: &Failover, node: &NodeName) -> usize {
-    failover.standby.iter().position(|standby| standby == node).map_or(0, |at| at + 1)
-}
-
-fn new_standby(cluster: &Cluster, failover: &Failover, place: usize) -> Standby {
-    let former = if failover.fence.is_some() { Former::FencedByCommand } else { Former::FencesItself };
-    let turn = turn_after(place, cluster.settings.renew_interval);
-    Standby::new(cluster.settings.clone(), cluster.node.clone(), former, turn)
 }
 
 impl Task {
@@ -166,9 +166,8 @@ impl Task {
             // What an earlier supervisor may have left of it.
             return self.release_address().await;
         };
-        let Ok(sent) = clock::now() else { return };
-        match self.keeper().renew(&held, None).await {
-            Ok(()) => {
+        match self.renew_until_answered(&held).await {
+            Ok(sent) => {
                 let epoch = held.epoch();
                 self.hold(held, sent);
                 self.resumed = true;
@@ -182,7 +181,24 @@ impl Task {
         }
     }
 
-    async fn step(&mut self, hand_over: &tokio::sync::Notify) {
+    /// A store that is away is no answer. Until it may be lost for sure the service runs on; the limit that its shim keeps stands.
+    async fn renew_until_answered(&self, held: &Held) -> engine::Result<Moment> {
+        let settings = &self.ground.cluster.settings;
+        let hopeless = now().after(settings.ttl);
+        let legacy = self.legacy().await;
+        loop {
+            let sent = clock::now()?;
+            match self.keeper().renew(held, &legacy).await {
+                Ok(()) => return Ok(sent),
+                Err(engine::Error::Unavailable(_)) if !now().has_passed(hopeless) => {
+                    tokio::time::sleep(settings.renew_interval / 4).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn step(&mut self, wishes: &mut mpsc::Receiver<Wish>) {
         let now = now();
         let standby = if self.resumed { None } else { self.standby.deadline() };
         let due = [standby, self.holder.as_ref().and_then(|(holder, _)| holder.deadline())];
@@ -191,7 +207,7 @@ impl Task {
             Some(answer) = self.answers.recv() => self.answered(answer).await,
             () = sleep(wait) => self.due().await,
             () = tokio::time::sleep_until(self.prepare_at), if self.wants_prepared() => self.prepare(),
-            () = hand_over.notified() => self.hand_over(),
+            Some(wish) = wishes.recv() => self.refresh_for(wish),
         }
     }
 
@@ -218,15 +234,22 @@ impl Task {
         match answer {
             Answer::Standby(event) => self.standby_event(event).await,
             Answer::Holder(event) => {
-                let renewed = matches!(event, holder::Event::Renewed { .. });
+                let renewed = match event {
+                    holder::Event::Renewed { sent } => Some(sent),
+                    _ => None,
+                };
                 self.holder_event(event).await;
-                if renewed && self.letting_go {
+                if renewed.is_some_and(|sent| self.may_let_go(sent)) {
                     self.let_go().await;
                 }
             }
-            Answer::LeftIn(image) => self.left_in(image),
+            Answer::Refreshed(wish) => self.wished(wish).await,
+            Answer::Rehearsed(rehearsed) => self.rehearsed(rehearsed).await,
+            Answer::LeftIn(image) => self.left_in(image).await,
+            Answer::Arrived(arrived) => self.arrived(arrived),
             Answer::Acquired(held, sent) => {
                 let epoch = held.epoch();
+                self.came_back();
                 self.hold(held, sent);
                 self.tell("lease-acquired", format!("the lease was acquired, in epoch {epoch}"));
                 self.standby_event(standby::Event::Acquired { epoch }).await;
@@ -244,6 +267,8 @@ impl Task {
                 status.not_ready = Some("the store of leases cannot be asked".to_owned());
             });
         }
+        let turn = self.turn();
+        self.standby.turn(turn);
         match self.standby.handle(now(), event) {
             None => {}
             Some(standby::Command::Read) => self.read(),
@@ -264,7 +289,7 @@ impl Task {
         let (standing, held) = (holder.standing(), held.clone());
         match command {
             None => {}
-            Some(holder::Command::Renew) => self.renew(held),
+            Some(holder::Command::Renew) => self.renew(held).await,
             Some(holder::Command::Arm(limit)) => self.ground.tenures.arm(&self.service, limit).await,
             Some(holder::Command::Fence(reason)) => self.fence(reason).await,
             Some(holder::Command::Release) => self.release(held),
@@ -280,7 +305,8 @@ impl Task {
         if self.holder.take().is_none() {
             return;
         }
-        (self.resumed, self.leaving, self.letting_go) = (false, false, false);
+        self.resumed = false;
+        self.lost_while_leaving();
         self.ground.tenures.let_go(&self.service);
         self.ground.tenures.unguard(&self.service).await;
         self.forget();
@@ -307,8 +333,8 @@ impl Task {
         self.tell("fenced", format!("the service is stopped here, its lease is lost: {reason}"));
         self.end("its lease was lost").await;
         self.ground.tenures.fenced(&self.service).await;
-        // Sent to ourselves: the holder has to see it as what comes after the command.
-        let _ = self.sender.try_send(Answer::Holder(holder::Event::Stopped));
+        // Boxed: it is a handler of the holder's commands that tells the holder.
+        Box::pin(self.holder_event(holder::Event::Stopped)).await;
     }
 
     async fn take_over(&mut self, epoch: Epoch, image: Option<Replicated>) {
@@ -320,7 +346,12 @@ impl Task {
         if let Err(error) = self.ground.epochs.present(&self.service, epoch) {
             self.tell("take-over-failed", format!("the epoch could not be noted: {error}"));
         }
-        self.begin(if image.is_some() { Arrival::FromImage } else { Arrival::Cold }).await;
+        self.begin(match image {
+            _ if self.stopped_there => Arrival::Stopped,
+            Some(_) => Arrival::FromImage,
+            None => Arrival::Cold,
+        })
+        .await;
     }
 
     async fn begin(&mut self, arrival: Arrival) {
@@ -330,7 +361,8 @@ impl Task {
         let begin = Change::Begin { service: self.service.clone(), arrival };
         // The daemon ends after its tasks.
         let _ = self.ground.daemon.send(begin).await;
-        if let Some(hook) = self.failover.on_take_over.clone().filter(|_| arrival != Arrival::AsFound) {
+        let anew = matches!(arrival, Arrival::FromImage | Arrival::Cold);
+        if let Some(hook) = self.failover.on_take_over.clone().filter(|_| anew) {
             self.run_hook(hook);
         }
     }
@@ -361,19 +393,19 @@ impl Task {
             Err(why) => Some(why),
         };
         let image = self.prepared.as_ref().map(|(image, _)| image.image.to_string());
-        self.ground.tenures.set_status(&self.service, |status| {
-            (status.prepared, status.not_ready) = (image, why);
-        });
+        let why = self.unfit.why(now()).or(why);
+        self.publish_readiness(image, why);
     }
 
-    fn saw(&self, sighting: &Sighting) {
-        if let Some(image) = &sighting.replicated {
+    fn saw(&mut self, sighting: &Sighting) {
+        self.stopped_there = sighting.legacy.stopped;
+        if let Some(image) = &sighting.legacy.replicated {
             self.ground.tenures.replicated(&self.service, image.clone());
         }
         let holder = sighting.holding.as_ref().map(|holding| holding.node.to_string());
         let epoch = sighting.epoch.0;
         self.ground.tenures.set_status(&self.service, |status| {
-            (status.holder, status.epoch) = (holder, epoch);
+            (status.holder, status.epoch, status.stopped) = (holder, epoch, sighting.legacy.stopped);
         });
         if self.holder.is_none() {
             self.set_role("standby");
@@ -381,7 +413,32 @@ impl Task {
     }
 
     fn set_role(&self, role: &str) {
-        self.ground.tenures.set_status(&self.service, |status| role.clone_into(&mut status.role));
+        let before = self.ground.tenures.status(self.service.as_str());
+        if before.is_none_or(|before| before.role != role) {
+            self.ground.tenures.set_status(&self.service, |status| role.clone_into(&mut status.role));
+            self.ground.nodes.news();
+        }
+    }
+
+    /// What this node could do for the service now: others choose by it.
+    fn publish_readiness(&self, image: Option<String>, why: Option<String>) {
+        let before = self.ground.tenures.status(self.service.as_str()).unwrap_or_default();
+        if (&before.prepared, &before.not_ready) != (&image, &why) {
+            self.ground.tenures.set_status(&self.service, |status| {
+                (status.prepared, status.not_ready) = (image, why);
+            });
+            self.ground.nodes.news();
+        }
+    }
+
+    /// What is said with each renewal for whoever holds the lease next.
+    async fn legacy(&self) -> Legacy {
+        let entry = self.ground.control.entry(self.service.as_str()).await;
+        Legacy {
+            replicated: self.ground.tenures.floor(&self.service),
+            next: self.leaving.as_ref().and_then(Leaving::next),
+            stopped: entry.is_ok_and(|entry| entry.status.borrow().state == "stopped"),
+        }
     }
 
     fn run_hook(&self, argv: Vec<String>) {

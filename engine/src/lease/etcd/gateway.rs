@@ -1,7 +1,7 @@
 //! etcd's JSON gateway by HTTP/1.1, a connection for each request: nothing to keep alive, nothing to be found dead later.
 //!
 //! Several endpoints are asked one after the other, each within its part of the limit; the one that answered last comes
-//! first. It refuses redirects, and answers longer than 64 KiB.
+//! first. It refuses redirects, and answers longer than 4 MiB.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +23,7 @@ use tokio_rustls::TlsConnector;
 use super::words::{Outcome, Transaction, number, strange};
 use crate::error::{Error, Report, Result};
 
-const BODY_MAX: usize = 64 * 1024;
+const BODY_MAX: usize = 4 << 20;
 
 /// Certificates for `https`, as PEM.
 #[derive(Debug, Clone)]

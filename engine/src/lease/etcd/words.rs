@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::super::Claim;
-use super::super::document::Mark;
+use super::super::document::Left;
 use crate::error::{Error, Report, Result};
 
 /// What the key says that is there as long as the lease holds.
@@ -25,8 +25,8 @@ pub(super) struct StateKey {
     pub(super) epoch: u64,
     pub(super) node: String,
     pub(super) claim: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) replicated: Option<Mark>,
+    #[serde(flatten)]
+    pub(super) left: Left,
 }
 
 /// Everything or nothing.
@@ -100,6 +100,15 @@ impl Operation {
         Self(json!({ "request_range": { "key": encoded(key.as_bytes()) } }))
     }
 
+    /// All keys that begin so. The text is ASCII.
+    pub(super) fn get_all(beginning: &str) -> Self {
+        let mut end = beginning.as_bytes().to_vec();
+        if let Some(last) = end.last_mut() {
+            *last += 1;
+        }
+        Self(json!({ "request_range": { "key": encoded(beginning.as_bytes()), "range_end": encoded(&end) } }))
+    }
+
     pub(super) fn put(key: &str, value: &impl Serialize) -> Result<Self> {
         Ok(Self(json!({ "request_put": { "key": encoded(key.as_bytes()), "value": as_text(value)? } })))
     }
@@ -122,12 +131,29 @@ impl Outcome {
     pub(super) fn entry<T: DeserializeOwned>(&self, place: usize) -> Result<Option<Entry<T>>> {
         let answer = self.answers.get(place).ok_or_else(|| strange("an answer is missing"))?;
         let Some(found) = answer["response_range"]["kvs"].get(0) else { return Ok(None) };
-        let text = found["value"].as_str().unwrap_or_default();
-        let bytes = STANDARD.decode(text).map_err(|e| corrupt(Report::new(WHAT).because(e)))?;
+        let bytes = decoded(&found["value"])?;
         let value = serde_json::from_slice(&bytes).map_err(|e| corrupt(Report::new(WHAT).because(e)))?;
         let revision = number(&found["mod_revision"]).ok_or_else(|| strange("a key without revision"))?;
         Ok(Some(Entry { value, revision }))
     }
+}
+
+impl Outcome {
+    /// Keys and values that the get at this place found.
+    pub(super) fn entries(&self, place: usize) -> Result<Vec<(String, Vec<u8>)>> {
+        let answer = self.answers.get(place).ok_or_else(|| strange("an answer is missing"))?;
+        let found = answer["response_range"]["kvs"].as_array().map_or(&[][..], Vec::as_slice);
+        let entry = |found: &Value| {
+            let key = String::from_utf8_lossy(&decoded(&found["key"])?).into_owned();
+            Ok((key, decoded(&found["value"])?))
+        };
+        found.iter().map(entry).collect()
+    }
+}
+
+fn decoded(text: &Value) -> Result<Vec<u8>> {
+    let text = text.as_str().unwrap_or_default();
+    STANDARD.decode(text).map_err(|e| corrupt(Report::new(WHAT).because(e)))
 }
 
 const WHAT: &str = "read a lease in etcd";

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use policies::id::Epoch;
-use policies::lease::Expiry;
+use policies::id::{Epoch, NodeName};
+use policies::lease::{Expiry, Legacy};
 
-use super::{Stage, image, service, until};
+use super::{Stage, image, replicated, service, until};
 use crate::error::Error;
+use crate::lease::Said;
 
 /// All of it, each part with a service of its own.
 pub(super) async fn holds(stage: &Stage) {
@@ -18,6 +19,8 @@ pub(super) async fn holds(stage: &Stage) {
         a_lease_that_is_not_renewed_goes(stage),
         what_was_replicated_outlives_its_epoch(stage),
         a_stale_sighting_wins_nothing(stage),
+        what_is_said_for_the_next_holder_reaches_it(stage),
+        what_nodes_say_is_read_by_all(stage),
     );
 }
 
@@ -44,7 +47,7 @@ async fn epochs_grow_over_releases(stage: &Stage) {
         assert_eq!(held.epoch(), last.next());
         last = held.epoch();
         stage.beta.release(&held).await.unwrap();
-        assert!(matches!(stage.alpha.renew(&held, None).await, Err(Error::Fenced(_))));
+        assert!(matches!(stage.alpha.renew(&held, &Legacy::default()).await, Err(Error::Fenced(_))));
     }
     let seen = stage.beta.read(&service).await.unwrap();
     assert_eq!((seen.epoch, seen.former.unwrap().as_str()), (Epoch(4), "alpha"));
@@ -59,7 +62,7 @@ async fn a_renewed_lease_holds(stage: &Stage) {
     until("one and a half lease", async || {
         (stage.pass)(part);
         passed += part;
-        stage.alpha.renew(&held, None).await.unwrap();
+        stage.alpha.renew(&held, &Legacy::default()).await.unwrap();
         let seen = stage.beta.read(&service).await.unwrap();
         let holding = seen.holding.clone().unwrap();
         assert_eq!((seen.epoch, holding.node.as_str(), holding.ttl), (Epoch(1), "alpha", stage.ttl));
@@ -84,10 +87,10 @@ async fn a_lease_that_is_not_renewed_goes(stage: &Stage) {
     .await;
     let next = stage.acquire(&service, "beta", &over).await.unwrap();
     assert_eq!(next.epoch(), Epoch(2));
-    assert!(matches!(stage.alpha.renew(&held, None).await, Err(Error::Fenced(_))));
+    assert!(matches!(stage.alpha.renew(&held, &Legacy::default()).await, Err(Error::Fenced(_))));
     // The stale holder lets go of nothing but its own.
     stage.alpha.release(&held).await.unwrap();
-    stage.beta.renew(&next, None).await.unwrap();
+    stage.beta.renew(&next, &Legacy::default()).await.unwrap();
     let seen = stage.alpha.read(&service).await.unwrap();
     assert_eq!((seen.epoch, seen.holding.unwrap().node.as_str()), (Epoch(2), "beta"));
 }
@@ -95,14 +98,14 @@ async fn a_lease_that_is_not_renewed_goes(stage: &Stage) {
 async fn what_was_replicated_outlives_its_epoch(stage: &Stage) {
     let service = service("marks");
     let first = stage.acquired(&service, "alpha").await;
-    stage.alpha.renew(&first, Some(&image(1, "b"))).await.unwrap();
-    stage.alpha.renew(&first, Some(&image(1, "a"))).await.unwrap();
-    stage.alpha.renew(&first, None).await.unwrap();
+    stage.alpha.renew(&first, &replicated(image(1, "b"))).await.unwrap();
+    stage.alpha.renew(&first, &replicated(image(1, "a"))).await.unwrap();
+    stage.alpha.renew(&first, &Legacy::default()).await.unwrap();
     stage.alpha.release(&first).await.unwrap();
     let second = stage.acquired(&service, "beta").await;
-    assert_eq!(stage.alpha.read(&service).await.unwrap().replicated, Some(image(1, "b")));
-    stage.beta.renew(&second, Some(&image(2, "a"))).await.unwrap();
-    assert_eq!(stage.alpha.read(&service).await.unwrap().replicated, Some(image(2, "a")));
+    assert_eq!(stage.alpha.read(&service).await.unwrap().legacy.replicated, Some(image(1, "b")));
+    stage.beta.renew(&second, &replicated(image(2, "a"))).await.unwrap();
+    assert_eq!(stage.alpha.read(&service).await.unwrap().legacy.replicated, Some(image(2, "a")));
 }
 
 async fn a_stale_sighting_wins_nothing(stage: &Stage) {
@@ -114,4 +117,32 @@ async fn a_stale_sighting_wins_nothing(stage: &Stage) {
     assert!(stage.acquire(&service, "beta", &before).await.is_none());
     let free = stage.beta.read(&service).await.unwrap();
     assert_eq!(stage.acquire(&service, "beta", &free).await.unwrap().epoch(), Epoch(2));
+}
+
+async fn what_is_said_for_the_next_holder_reaches_it(stage: &Stage) {
+    let service = service("legacy");
+    let held = stage.acquired(&service, "alpha").await;
+    let next = Some(NodeName::try_from("beta").unwrap());
+    let said = Legacy { next, stopped: true, replicated: Some(image(1, "a")) };
+    stage.alpha.renew(&held, &Legacy { replicated: None, ..said.clone() }).await.unwrap();
+    stage.alpha.renew(&held, &said).await.unwrap();
+    stage.alpha.release(&held).await.unwrap();
+    assert_eq!(stage.beta.read(&service).await.unwrap().legacy, said);
+    // A new epoch is nobody's yet to leave, but what is stopped stays so.
+    let held = stage.acquired(&service, "beta").await;
+    assert_eq!(stage.alpha.read(&service).await.unwrap().legacy, Legacy { next: None, ..said });
+    stage.beta.renew(&held, &Legacy::default()).await.unwrap();
+    let left = stage.alpha.read(&service).await.unwrap().legacy;
+    assert_eq!(left, replicated(image(1, "a")));
+}
+
+async fn what_nodes_say_is_read_by_all(stage: &Stage) {
+    let node = |name: &str| NodeName::try_from(name).unwrap();
+    let said = |beat, body: &str| Said { beat, body: body.into() };
+    stage.alpha.say(&node("alpha"), &said(1, "hello")).await.unwrap();
+    stage.beta.say(&node("beta.example"), &said(1, "hello too")).await.unwrap();
+    stage.alpha.say(&node("alpha"), &said(2, "hello again")).await.unwrap();
+    let all = stage.beta.nodes().await.unwrap();
+    let wanted = [(node("alpha"), said(2, "hello again")), (node("beta.example"), said(1, "hello too"))];
+    assert_eq!(all, wanted.into());
 }

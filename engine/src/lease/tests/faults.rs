@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use policies::id::Epoch;
+use policies::lease::Legacy;
 
 use super::etcd::Etcd;
 use super::proxy::{Mode, Proxy};
@@ -28,7 +29,7 @@ async fn every_call_ends(keeper: &Arc<dyn Keeper>, held: &Held) {
         assert!(is_unavailable(&keeper.read(&service).await));
         let over = policies::lease::Sighting::default();
         assert!(is_unavailable(&keeper.acquire(&service, &stage.claim("beta"), &over).await));
-        assert!(is_unavailable(&keeper.renew(held, None).await));
+        assert!(is_unavailable(&keeper.renew(held, &Legacy::default()).await));
         assert!(is_unavailable(&keeper.release(held).await));
         assert!(is_unavailable(&keeper.check().await));
     };
@@ -54,7 +55,7 @@ async fn a_fake_store_that_is_away_is_unavailable() {
         every_call_ends(&keeper, &held).await;
     }
     store.mend();
-    keeper.renew(&held, None).await.unwrap();
+    keeper.renew(&held, &Legacy::default()).await.unwrap();
 }
 
 #[tokio::test]
@@ -67,11 +68,11 @@ async fn an_answer_that_was_lost_is_asked_for() {
     store.next_requests([None, Some(Fault::AnswerLost)]);
     let held = stage.acquire(&service, "alpha", &over).await.unwrap();
     store.next_requests([None, Some(Fault::AnswerLost)]);
-    stage.alpha.renew(&held, None).await.unwrap();
+    stage.alpha.renew(&held, &Legacy::default()).await.unwrap();
     // Nobody can read either: nobody knows, and it holds all the same.
     store.next_requests([None, Some(Fault::AnswerLost), Some(Fault::Unreachable)]);
-    assert!(is_unavailable(&stage.alpha.renew(&held, None).await));
-    stage.alpha.renew(&held, None).await.unwrap();
+    assert!(is_unavailable(&stage.alpha.renew(&held, &Legacy::default()).await));
+    stage.alpha.renew(&held, &Legacy::default()).await.unwrap();
     store.next_requests([None, Some(Fault::AnswerLost)]);
     stage.alpha.release(&held).await.unwrap();
     assert!(stage.beta.read(&service).await.unwrap().is_free());
@@ -87,7 +88,7 @@ async fn a_bucket_that_stands_still_is_unavailable_and_lost_answers_are_asked_fo
     proxy.all(Mode::Freeze);
     every_call_ends(&keeper, &held).await;
     proxy.all(Mode::Pass);
-    keeper.renew(&held, None).await.unwrap();
+    keeper.renew(&held, &Legacy::default()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,10 +109,10 @@ async fn lost_answers(keeper: &Arc<dyn Keeper>, proxy: &Proxy, requests: &[Mode]
     assert_eq!((held.epoch(), proxy.lost()), (Epoch(1), 1));
     // Whatever is lost of a renewal, the next one finds the lease as it left it.
     proxy.next(requests);
-    let renewed = keeper.renew(&held, None).await;
+    let renewed = keeper.renew(&held, &Legacy::default()).await;
     assert!(renewed.is_ok() || is_unavailable(&renewed), "{renewed:?}");
     assert_eq!(proxy.lost(), 2);
-    keeper.renew(&held, None).await.unwrap();
+    keeper.renew(&held, &Legacy::default()).await.unwrap();
     keeper.release(&held).await.unwrap();
     let free = keeper.read(&service).await.unwrap();
     assert!(free.is_free(), "{free:?}");
@@ -135,5 +136,5 @@ async fn a_frozen_etcd_is_unavailable_and_another_endpoint_is_asked() {
     let keeper = etcd.keeper(&[proxy.port, etcd.port], SHORT * 4);
     // The frozen one may still do what it was asked for then, letting go among it.
     let held = stage_of(&keeper).acquired(&service("thawed"), "alpha").await;
-    keeper.renew(&held, None).await.unwrap();
+    keeper.renew(&held, &Legacy::default()).await.unwrap();
 }

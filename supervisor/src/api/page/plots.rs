@@ -58,6 +58,7 @@ fn draw(points: &[(f64, f64)]) -> Option<String> {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         let mut chart = ChartBuilder::on(&area)
             .margin(6)
+            .margin_right(24)
             .x_label_area_size(26)
             .y_label_area_size(46)
             .build_cartesian_2d(first..0.0, 0.0..highest)

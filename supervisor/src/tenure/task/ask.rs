@@ -35,13 +35,15 @@ impl Task {
         });
     }
 
-    pub(super) fn renew(&mut self, held: Held) {
+    /// One renewal at a time: what it says is what is so now.
+    pub(super) async fn renew(&mut self, held: Held) {
         if let Some(former) = self.renewing.take() {
             former.abort();
         }
-        let (sent, mark) = (now(), self.ground.tenures.floor(&self.service));
+        let legacy = self.legacy().await;
+        let sent = now();
         self.renewing = Some(self.ask(move |keeper| async move {
-            Some(Answer::Holder(match keeper.renew(&held, mark.as_ref()).await {
+            Some(Answer::Holder(match keeper.renew(&held, &legacy).await {
                 Ok(()) => holder::Event::Renewed { sent },
                 Err(engine::Error::Fenced(_)) => holder::Event::Superseded,
                 Err(_) => holder::Event::RenewalFailed,
