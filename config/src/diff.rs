@@ -127,6 +127,7 @@ fn node_changes(old: &Config, new: &Config) -> Vec<&'static str> {
         ("api.socket", old.api.socket != new.api.socket),
         ("api.listen", old.api.listen != new.api.listen),
         ("api.tls", old.api.tls != new.api.tls),
+        ("api.https", old.api.https != new.api.https),
     ];
     all.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }

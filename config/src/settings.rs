@@ -91,6 +91,21 @@ pub struct Api {
     pub listen: Option<Address>,
     /// How this node and its peers know each other; there if `listen` is.
     pub tls: Option<Tls>,
+    /// The API over HTTPS; `None`: it is on the socket only.
+    pub https: Option<Https>,
+}
+
+/// `[api.https]`: the API for whoever has the token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Https {
+    /// Where.
+    pub listen: Address,
+    /// The file with the token.
+    pub token_file: PathBuf,
+    /// The certificate that is shown.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
 }
 
 /// `[service.NAME]`: one supervised service.

@@ -116,6 +116,11 @@ fn what_only_a_new_start_can_change_is_named() {
         ("[api]", "encryption_key_file = '/k'\n[api]", vec!["store.encryption"]),
         ("[api]", "encryption_old_passphrase_files = ['/k']\n[api]", vec!["store.encryption_old"]),
         ("[api]", "[api]\nsocket = '/run/s'", vec!["api.socket"]),
+        (
+            "[api]",
+            "[api]\nhttps = { listen = 'h:1', token_file = '/t', cert = '/c', key = '/k' }",
+            vec!["api.https"],
+        ),
     ];
     for (from, to, keys) in cases {
         let diff = changed(from, to);

@@ -11,7 +11,7 @@ mod new_file;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,6 +19,8 @@ pub use log::{Log, RECORD_LENGTH_MAX, Replay};
 pub use new_file::{Copied, NewFile, clone_or_copy, copy_range};
 
 pub use crate::failpoint::fail_point;
+
+use zeroize::Zeroizing;
 
 use crate::error::{Error, Report, Result};
 
@@ -162,6 +164,29 @@ pub fn read_limited(path: &Path, length_max: u64) -> Result<Vec<u8>> {
         let text = format!("file is longer than {length_max} bytes: {}", path.display());
         return Err(Error::Corrupt(Report::new(text)));
     }
+    Ok(bytes)
+}
+
+/// Reads a secret: a file that belongs to us or root, and that nobody else may read. A little more than `length_max` is read to notice
+/// more. `what` is how it is called in errors.
+///
+/// # Errors
+/// `Refused` for a file that others may read, write or own; `Invalid` when there is none.
+pub fn read_private(what: &str, path: &Path, length_max: usize) -> Result<Zeroizing<Vec<u8>>> {
+    let file = open_regular(path)?;
+    let found = file.metadata().map_err(|e| failed("look at", path, e))?;
+    let (mode, owner, shown) = (found.mode() & 0o7777, found.uid(), path.display());
+    if mode & 0o077 != 0 {
+        let text = format!("{what} can be read or written by others, mode {mode:04o}: {shown}");
+        return Err(Error::Refused(Report::new(text).remedy(format!("chmod 600 {shown}"))));
+    }
+    if owner != 0 && owner != nix::unistd::geteuid().as_raw() {
+        let text = format!("{what} belongs to another user, uid {owner}: {shown}");
+        return Err(Error::Refused(Report::new(text).remedy(format!("chown root {shown}"))));
+    }
+    // As long as may be from the beginning: a vector that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(length_max + 3));
+    file.take(length_max as u64 + 3).read_to_end(&mut bytes).map_err(|e| failed("read", path, e))?;
     Ok(bytes)
 }
 

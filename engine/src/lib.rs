@@ -17,6 +17,7 @@ pub mod fence;
 pub mod freeze;
 pub mod hook;
 pub mod host;
+pub mod https;
 pub mod images;
 pub mod interchange;
 pub mod journal;

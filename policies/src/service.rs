@@ -38,7 +38,7 @@ mod suspending;
 mod told;
 mod words;
 
-pub use self::told::{Cause, GaveUp, Notice, Reaction, Recovered, StateName, Status};
+pub use self::told::{Cause, CauseKind, GaveUp, Notice, Reaction, Recovered, StateName, Status};
 pub use self::words::{CheckpointReason, Command, Event, Exit, RestartPolicy, Settings};
 pub use crate::failure::{Failure, FailureKind};
 pub use crate::image::{ImageFacts, ImageVerdict};

@@ -1,33 +1,44 @@
-//! The API: HTTP/1.1 and JSON on a unix socket that only its owner may open.
+//! The API: HTTP/1.1 and JSON on a unix socket that only its owner may open, and over HTTPS for whoever has the token.
 //!
+//! A route and its description in the OpenAPI document are one thing.
 //! It shows published state and passes requests on; it never holds a service's state and never delays a service: requests to a
 //! service's task have a limit, the store is read on threads of their own, long reading is admitted one at a time.
 //! What each address answers stands in `docs/cli.md`.
 
 mod answer;
 mod carry;
+mod document;
 mod events;
+mod https;
 mod images;
+mod metrics;
 mod nodes;
+mod page;
 mod replicas;
 mod services;
+mod sites;
 mod socket;
 
+use std::future::IntoFuture;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, State};
-use axum::routing::{get, post};
+use axum::http::header;
+use axum::routing::get;
 use axum::{Json, Router};
 use engine::error::{Error, Report};
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 #[cfg(test)]
 pub(crate) use answer::LeftImage;
 pub(crate) use answer::{ErrorBody, RekeyedImages, VerifiedImage, Version};
+pub(crate) use https::Entrance;
 pub(crate) use nodes::DrainedService;
 pub(crate) use replicas::FetchBody;
 pub(crate) use services::ActionBody;
@@ -55,6 +66,14 @@ struct Api {
     importing: Arc<Semaphore>,
 }
 
+impl Api {
+    fn new(control: Control, stop: CancellationToken) -> Self {
+        let one = || Arc::new(Semaphore::new(1));
+        let exporting = Arc::new(Semaphore::new(EXPORTS_MAX));
+        Self { control, stop, verifying: one(), exporting, importing: one() }
+    }
+}
+
 /// The bound socket; its file is removed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Door {
@@ -71,62 +90,90 @@ pub(crate) async fn bind(socket: &Path) -> engine::Result<Door> {
     Ok(Door { listener, _file: file })
 }
 
-impl Door {
+/// Everything that answers: the socket, and the way in over HTTPS if there is one.
+#[derive(Debug)]
+pub(crate) struct Doors {
+    /// The socket.
+    pub(crate) socket: Door,
+    /// The way in over HTTPS.
+    pub(crate) https: Option<Entrance>,
+}
+
+impl Doors {
     /// Answers until `stop`; then requests under way get a moment to end.
     ///
     /// # Errors
     /// `Internal` when the socket fails.
     pub(crate) async fn serve(self, control: Control, stop: CancellationToken) -> engine::Result<()> {
-        let Self { listener, _file } = self;
-        let api = Api {
-            control,
-            stop: stop.clone(),
-            verifying: Arc::new(Semaphore::new(1)),
-            exporting: Arc::new(Semaphore::new(EXPORTS_MAX)),
-            importing: Arc::new(Semaphore::new(1)),
+        let Self { socket: Door { listener, _file }, https } = self;
+        let router = router(Api::new(control, stop.clone()));
+        let remote = https.map(|https| https.serve(router.clone(), stop.clone()));
+        let remote = async {
+            if let Some(remote) = remote {
+                remote.await;
+            }
+            Ok(())
         };
-        let serving =
-            axum::serve(listener, router(api)).with_graceful_shutdown(stop.clone().cancelled_owned());
+        let serving = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
         let cut = async {
             stop.cancelled().await;
             tokio::time::sleep(ENDING_MAX).await;
         };
+        let both = async { tokio::try_join!(serving.into_future(), remote) };
         tokio::select! {
-            ended = serving => ended.map_err(|e| Error::Internal(Report::new("serve the API").because(e))),
+            ended = both => ended.map(drop).map_err(|e| Error::Internal(Report::new("serve the API").because(e))),
             () = cut => Ok(()),
         }
     }
 }
 
 fn router(api: Api) -> Router {
-    Router::new()
-        .route("/v1/version", get(version))
-        .route("/v1/status", get(status))
-        .route("/v1/events", get(events::events))
-        .route("/v1/images", get(images::list))
-        .route("/v1/images/{id}/verify", post(images::verify))
-        .route("/v1/images/{id}/pin", post(images::pin))
-        .route("/v1/images/{id}/unpin", post(images::unpin))
-        .route("/v1/images/{id}/export", get(carry::export))
-        .route("/v1/images/import", post(carry::import))
-        .route("/v1/rekey", post(images::rekey))
-        .route("/v1/replicas/images", get(replicas::images))
-        .route("/v1/replicas/fetch", post(replicas::fetch))
-        .route("/v1/nodes", get(nodes::nodes))
-        .route("/v1/drain", post(nodes::drain))
-        .route("/v1/undrain", post(nodes::undrain))
-        .route("/v1/services/{name}/{action}", post(services::act))
+    let (router, document) = routes().split_for_parts();
+    let document = Arc::new(document::text(&document));
+    let openapi = async move || ([(header::CONTENT_TYPE, "application/json")], document.as_str().to_owned());
+    router
+        .route("/v1/openapi.json", get(openapi))
+        .merge(page::routes())
         .fallback(async || Failure::absent("no such address; see docs/cli.md for those there are"))
         .method_not_allowed_fallback(async || Failure::method())
         .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(axum::middleware::from_fn(sites::refuse_others))
         .with_state(api)
 }
 
+/// Every address that is described, with its description.
+fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::with_openapi(document::frame())
+        .routes(routes!(version))
+        .routes(routes!(status))
+        .routes(routes!(metrics::metrics))
+        .routes(routes!(events::events))
+        .routes(routes!(images::list))
+        .routes(routes!(images::verify))
+        .routes(routes!(images::pin))
+        .routes(routes!(images::unpin))
+        .routes(routes!(carry::export))
+        .routes(routes!(carry::import))
+        .routes(routes!(images::rekey))
+        .routes(routes!(replicas::images))
+        .routes(routes!(replicas::fetch))
+        .routes(routes!(nodes::nodes))
+        .routes(routes!(nodes::drain))
+        .routes(routes!(nodes::undrain))
+        .routes(routes!(services::act))
+}
+
+/// Who answers.
+#[utoipa::path(get, path = "/v1/version", responses(
+    (status = 200, description = "Who answers", body = Version)))]
 async fn version(State(api): State<Api>) -> Json<Version> {
     let node = api.control.status().await;
     Json(Version { version: node.version, api: API_VERSION, node: node.node, pid: node.pid })
 }
 
+/// The node and its services as they are now.
+#[utoipa::path(get, path = "/v1/status", responses(
+    (status = 200, description = "The node", body = NodeStatus)))]
 async fn status(State(api): State<Api>) -> Json<NodeStatus> {
     Json(api.control.status().await)
 }

@@ -33,7 +33,7 @@ pub(crate) use commit::mebibytes;
 pub(crate) use freezes::{FreezeMark, Freezes};
 
 use crate::assemble::Parts;
-use crate::events::{Events, plain};
+use crate::events::{Events, failed};
 use crate::replicas::Replicas;
 use crate::service::{Listing, Message};
 use crate::tenure::{Tenures, Wish};
@@ -393,7 +393,7 @@ impl Shared {
         match listed {
             Ok(images) => self.report(Outcome::Listed(images)).await,
             Err(error) => {
-                self.node.events.record(plain(Some(self.name.as_str()), "store-failed", error.to_string()));
+                self.node.events.record(failed(Some(self.name.as_str()), "store-failed", &error));
                 // The policy goes on with what it knows.
                 self.report(Outcome::Listed(Vec::new())).await;
             }

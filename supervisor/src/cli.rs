@@ -1,7 +1,7 @@
 //! The command line: what it understands, one file a command.
 //!
-//! Commands talk to the running supervisor over its socket; only `run`, `check`, `doctor` and what prepares a host need none. It
-//! refuses to decide or to touch a service or the store: that is for the supervisor at the other end.
+//! Commands talk to the running supervisor over its socket, or to one elsewhere over HTTPS; only `run`, `check`, `doctor` and what prepares
+//! a host need none. It refuses to decide or to touch a service or the store: that is for the supervisor at the other end.
 
 mod act;
 mod cert;
@@ -18,12 +18,13 @@ mod init;
 mod install_unit;
 mod nodes;
 mod rekey;
+mod remote;
 mod replica;
 mod run;
 mod screen;
 mod status;
 mod unit;
-mod words;
+pub(crate) mod words;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,6 +35,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use client::Client;
 use failure::Failure;
+use remote::Remote;
 use screen::Screen;
 
 use crate::api::ActionBody;
@@ -69,6 +71,22 @@ struct Globals {
     /// The running supervisor's socket [default: that of the configuration, else /run/supervisor/api.sock]
     #[arg(long, global = true, env = "SUPERVISOR_SOCKET", value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// A supervisor on another host, as https://HOST:PORT (its `api.https`), instead of a socket
+    #[arg(
+        long,
+        global = true,
+        env = "SUPERVISOR_URL",
+        value_name = "URL",
+        conflicts_with = "socket",
+        requires = "token_file"
+    )]
+    url: Option<remote::Url>,
+    /// The file with its token, mode 0600
+    #[arg(long, global = true, env = "SUPERVISOR_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Who has signed its certificate (PEM) [default: the authorities that this system knows]
+    #[arg(long, global = true, env = "SUPERVISOR_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// For people or for programs
     #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -264,7 +282,9 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
     let Cli { globals, command } = cli;
     let screen = Screen::new(globals.output);
     let config = globals.config.as_deref();
-    let client = || Client::new(socket(&globals));
+    let client = || client(&globals);
+    // What cannot be had from a supervisor elsewhere is not done here instead.
+    let own = config.filter(|_| globals.url.is_none());
     match command {
         None | Some(Command::Run) => run::run(globals.config.unwrap_or_default()).await,
         Some(Command::Check { print_schema: true }) => screen.print(&config::schema()),
@@ -275,53 +295,63 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Some(Command::Man { folder }) => generated::man(&screen, &folder),
         Some(Command::Doctor { service: None }) => doctor::doctor(&screen, config).await,
         Some(Command::Doctor { service: Some(service) }) => {
-            doctor::service(&screen, &client(), service).await
+            doctor::service(&screen, &client()?, service).await
         }
-        Some(Command::Status { cluster: true, .. }) => nodes::status(&screen, &client()).await,
-        Some(Command::Status { watch: false, .. }) => status::status(&screen, &client()).await,
-        Some(Command::Status { watch: true, .. }) => status::watch(&screen, &client()).await,
+        Some(Command::Status { cluster: true, .. }) => nodes::status(&screen, &client()?).await,
+        Some(Command::Status { watch: false, .. }) => status::status(&screen, &client()?).await,
+        Some(Command::Status { watch: true, .. }) => status::watch(&screen, &client()?).await,
         Some(Command::Events { follow, since, service }) => {
-            events::events(&screen, &client(), events::Wanted { follow, since, service }).await
+            events::events(&screen, &client()?, events::Wanted { follow, since, service }).await
         }
         Some(Command::Images { service, replica: None }) => {
-            images::list(&screen, &client(), service.as_deref()).await
+            images::list(&screen, &client()?, service.as_deref()).await
         }
         Some(Command::Images { service, replica: Some(replica) }) => {
-            replica::images(&screen, (&client(), config), &replica, service.as_deref()).await
+            replica::images(&screen, (&client()?, own), &replica, service.as_deref()).await
         }
-        Some(Command::Fetch { id, from }) => replica::fetch(&screen, (&client(), config), &from, &id).await,
+        Some(Command::Fetch { id, from }) => replica::fetch(&screen, (&client()?, own), &from, &id).await,
         Some(Command::Cert { action }) => cert::cert(&screen, action),
-        Some(Command::Verify { id }) => images::verify(&screen, &client(), id).await,
-        Some(Command::Pin { id }) => images::mark(&screen, &client(), &id, "pin").await,
-        Some(Command::Unpin { id }) => images::mark(&screen, &client(), &id, "unpin").await,
-        Some(Command::Rekey) => rekey::rekey(&screen, &client()).await,
-        Some(Command::Export(wanted)) => export::export(&screen, &client(), &wanted).await,
+        Some(Command::Verify { id }) => images::verify(&screen, &client()?, id).await,
+        Some(Command::Pin { id }) => images::mark(&screen, &client()?, &id, "pin").await,
+        Some(Command::Unpin { id }) => images::mark(&screen, &client()?, &id, "unpin").await,
+        Some(Command::Rekey) => rekey::rekey(&screen, &client()?).await,
+        Some(Command::Export(wanted)) => export::export(&screen, &client()?, &wanted).await,
         Some(Command::Import { file, service }) => {
-            import::import(&screen, &client(), &file, service.as_deref()).await
+            import::import(&screen, &client()?, &file, service.as_deref()).await
         }
-        Some(Command::Drain { wait }) => nodes::drain(&screen, &client(), wait).await,
-        Some(Command::Undrain) => nodes::undrain(&screen, &client()).await,
+        Some(Command::Drain { wait }) => nodes::drain(&screen, &client()?, wait).await,
+        Some(Command::Undrain) => nodes::undrain(&screen, &client()?).await,
         Some(Command::Restore { target, image }) => {
             let what = ActionBody { image, ..ActionBody::default() };
-            act::act(&screen, &client(), "restore", &target, what).await
+            act::act(&screen, &client()?, "restore", &target, what).await
         }
         Some(Command::Migrate { target, node }) => {
             let what = ActionBody { node: Some(node), ..ActionBody::default() };
-            act::act(&screen, &client(), "migrate", &target, what).await
+            act::act(&screen, &client()?, "migrate", &target, what).await
         }
-        Some(Command::Checkpoint(target)) => plain(&screen, &client(), "checkpoint", &target).await,
-        Some(Command::Stop(target)) => plain(&screen, &client(), "stop", &target).await,
-        Some(Command::Start(target)) => plain(&screen, &client(), "start", &target).await,
-        Some(Command::Suspend(target)) => plain(&screen, &client(), "suspend", &target).await,
-        Some(Command::Resume(target)) => plain(&screen, &client(), "resume", &target).await,
-        Some(Command::FailOver(target)) => plain(&screen, &client(), "fail-over", &target).await,
-        Some(Command::Pause(target)) => plain(&screen, &client(), "pause", &target).await,
-        Some(Command::Unpause(target)) => plain(&screen, &client(), "unpause", &target).await,
+        Some(Command::Checkpoint(target)) => plain(&screen, &client()?, "checkpoint", &target).await,
+        Some(Command::Stop(target)) => plain(&screen, &client()?, "stop", &target).await,
+        Some(Command::Start(target)) => plain(&screen, &client()?, "start", &target).await,
+        Some(Command::Suspend(target)) => plain(&screen, &client()?, "suspend", &target).await,
+        Some(Command::Resume(target)) => plain(&screen, &client()?, "resume", &target).await,
+        Some(Command::FailOver(target)) => plain(&screen, &client()?, "fail-over", &target).await,
+        Some(Command::Pause(target)) => plain(&screen, &client()?, "pause", &target).await,
+        Some(Command::Unpause(target)) => plain(&screen, &client()?, "unpause", &target).await,
     }
 }
 
 async fn plain(screen: &Screen, client: &Client, action: &str, target: &Target) -> Result<(), Failure> {
     act::act(screen, client, action, target, ActionBody::default()).await
+}
+
+/// Over HTTPS if a URL is named, else over the socket.
+fn client(globals: &Globals) -> Result<Client, Failure> {
+    let (Some(url), Some(file)) = (&globals.url, &globals.token_file) else {
+        return Ok(Client::new(socket(globals)));
+    };
+    let token = engine::https::Token::new(file.clone()).and_then(|token| token.read());
+    let token = token.map_err(|e| Failure::Invalid(e.to_string()))?;
+    Ok(Client::remote(Remote { url: url.clone(), token, ca: globals.ca.clone() }))
 }
 
 /// The option, else what the configuration says, else the usual place. A configuration with mistakes must not keep anybody from
@@ -350,4 +380,4 @@ fn parse_wait(text: &str) -> Result<Duration, String> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

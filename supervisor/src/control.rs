@@ -12,6 +12,8 @@ use tokio::sync::{RwLock, mpsc, oneshot, watch};
 
 use crate::assemble::Parts;
 use crate::events::Events;
+use crate::history::History;
+use crate::metrics::Metrics;
 use crate::notices::answer;
 use crate::replicas::Replicas;
 use crate::service::Message;
@@ -33,6 +35,8 @@ struct Inner {
     services: RwLock<BTreeMap<ServiceName, Entry>>,
     store: Store,
     events: Events,
+    metrics: Metrics,
+    history: History,
     replicas: Replicas,
     tenures: Tenures,
     /// There if any service may run elsewhere.
@@ -54,7 +58,7 @@ pub(crate) struct Entry {
 pub(crate) struct Unknown(pub(crate) String);
 
 impl Control {
-    /// A handle without services yet.
+    /// A handle without services yet; what happens from now on is counted.
     pub(crate) fn new(
         node: watch::Receiver<NodeStatus>,
         store: Store,
@@ -63,7 +67,9 @@ impl Control {
         (tenures, nodes): (Tenures, Option<Nodes>),
     ) -> Self {
         let services = RwLock::default();
-        Self { inner: Arc::new(Inner { node, services, store, events, replicas, tenures, nodes }) }
+        let (metrics, history) = (Metrics::follow(&events), History::follow(&events));
+        let inner = Inner { node, services, store, events, metrics, history, replicas, tenures, nodes };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Adds or replaces a service's task.
@@ -166,6 +172,16 @@ impl Control {
     /// The journal of events.
     pub(crate) fn events(&self) -> &Events {
         &self.inner.events
+    }
+
+    /// What happened lately.
+    pub(crate) fn history(&self) -> &History {
+        &self.inner.history
+    }
+
+    /// What is counted and measured.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
     }
 }
 

@@ -82,9 +82,12 @@ pub(crate) async fn run(options: RunOptions) -> anyhow::Result<()> {
     let (change, mut changes) = mpsc::channel(64);
     let mut daemon = start::start(options, gone, change).await?;
     // A supervisor that nobody can talk to is not started; services are not touched before that is known.
-    let door = crate::api::bind(&daemon.config.api.socket).await?;
+    let doors = crate::api::Doors {
+        socket: crate::api::bind(&daemon.config.api.socket).await?,
+        https: crate::api::Entrance::bind(&daemon.config.api).await?,
+    };
     daemon.start_services().await;
-    let api = tokio::spawn(door.serve(daemon.control.clone(), daemon.stop.child_token()));
+    let api = tokio::spawn(doors.serve(daemon.control.clone(), daemon.stop.child_token()));
     if let Some(reception) = daemon.reception.take() {
         tokio::spawn(reception.serve(daemon.control.clone(), daemon.stop.child_token()));
     }

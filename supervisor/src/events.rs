@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, SystemTime};
 
 use engine::durable::Log;
-use tokio::sync::broadcast;
+use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::status::EventRecord;
 
@@ -96,6 +96,48 @@ impl Events {
         Ok(Log::read_all(&self.inner.path)?.records.iter().filter_map(|b| decode(b)).collect())
     }
 
+    /// Those of them after a number, in order.
+    pub(crate) async fn kept_after(&self, last: u64) -> engine::Result<Vec<EventRecord>> {
+        let events = self.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let mut kept = events.kept()?;
+            kept.retain(|record| record.seq > last);
+            Ok(kept)
+        });
+        read.await.map_err(|e| {
+            engine::Error::Internal(engine::error::Report::new("read the journal of events").because(e))
+        })?
+    }
+
+    /// The number of the newest so far, and those to come.
+    pub(crate) fn follow_from_now(&self) -> (u64, broadcast::Receiver<EventRecord>) {
+        let next = self.inner.next.lock().unwrap_or_else(PoisonError::into_inner);
+        (*next - 1, self.inner.live.subscribe())
+    }
+
+    /// Hands on each record after a number, in order, also those that a slow follower missed, until nobody can record any more.
+    pub(crate) async fn hand_on(
+        &self,
+        mut live: broadcast::Receiver<EventRecord>,
+        mut last: u64,
+        mut to: impl FnMut(&EventRecord),
+    ) {
+        loop {
+            let records = match live.recv().await {
+                Ok(record) => vec![record],
+                // What cannot be read is lost to this follower, and to nobody else.
+                Err(RecvError::Lagged(_)) => self.kept_after(last).await.unwrap_or_default(),
+                Err(RecvError::Closed) => return,
+            };
+            for record in records {
+                if record.seq > last {
+                    last = record.seq;
+                    to(&record);
+                }
+            }
+        }
+    }
+
     /// Those to come.
     pub(crate) fn follow(&self) -> broadcast::Receiver<EventRecord> {
         self.inner.live.subscribe()
@@ -110,6 +152,11 @@ pub(crate) fn plain(service: Option<&str>, kind: &str, text: impl Into<String>) 
         text: text.into(),
         ..EventRecord::default()
     }
+}
+
+/// An event that is an error.
+pub(crate) fn failed(service: Option<&str>, kind: &str, error: &engine::Error) -> EventRecord {
+    plain(service, kind, error.to_string()).for_error(error)
 }
 
 fn decode(bytes: &[u8]) -> Option<EventRecord> {

@@ -1,5 +1,7 @@
 //! Between the policies' words and those of the API: requests in, notices out.
 
+use std::time::Duration;
+
 use policies::admission::Request;
 use policies::id::ImageId;
 use policies::service::{Event, Notice};
@@ -42,39 +44,42 @@ pub(crate) enum Worked {
 
 /// How a notice is told.
 pub(crate) fn tell(service: &str, notice: &Notice) -> Told {
-    let (kind, text, image, took_ms, settles) = words(notice);
+    let (kind, text, image, settles) = words(notice);
     let mut record = plain(Some(service), kind, text);
     record.image = image.map(ToString::to_string);
-    record.took_ms = took_ms;
-    detail(notice, &mut record);
+    add_facts(&mut record, notice);
     Told { record, settles }
 }
 
-/// For programs: what the text says, in fields.
-fn detail(notice: &Notice, record: &mut EventRecord) {
+/// What programs want to know of it without reading its text.
+fn add_facts(record: &mut EventRecord, notice: &Notice) {
+    let word = |word: &'static str| Some(word.to_owned());
+    let milliseconds = |span: Duration| Some(span.as_secs_f64() * 1e3);
     match notice {
-        Notice::Noticed { cause } | Notice::Held { cause } => record.cause = Some(cause.name().to_owned()),
-        Notice::RungTaken { rung, .. } | Notice::RungFailed { rung, .. } => {
-            record.rung = Some(rung.to_string());
-        }
+        Notice::Noticed { cause } | Notice::Held { cause } => record.cause = word(cause.kind().name()),
+        Notice::RungTaken { rung, .. } | Notice::RungFailed { rung, .. } => record.rung = word(rung.name()),
         Notice::Recovered(back) => {
-            record.cause = Some(back.cause.name().to_owned());
-            record.rung = Some(back.rung.to_string());
+            (record.cause, record.rung) = (word(back.cause.kind().name()), word(back.rung.name()));
+            record.took_ms = milliseconds(back.took());
         }
         Notice::CheckpointTaken { reason, pause, took, .. } => {
-            record.cause = Some(reason.to_string());
-            record.pause_ms = Some(pause.as_secs_f64() * 1e3);
-            record.wall_ms = Some(took.as_secs_f64() * 1e3);
+            record.reason = word(reason.name());
+            (record.pause_ms, record.took_ms) = (milliseconds(*pause), milliseconds(*took));
         }
-        Notice::GaveUp { reason } => record.cause = reason.cause().map(|cause| cause.name().to_owned()),
-        Notice::CheckpointFailed { reason, .. } => record.cause = Some(reason.to_string()),
+        Notice::CheckpointFailed { reason, failure } => {
+            (record.reason, record.failure) = (word(reason.name()), word(failure.kind.name()));
+        }
+        Notice::StartFailed(failure) | Notice::KillFailed(failure) => {
+            record.failure = word(failure.kind.name());
+        }
+        Notice::GaveUp { reason } => {
+            record.cause = reason.cause().and_then(|cause| word(cause.kind().name()));
+        }
         Notice::Started { .. }
-        | Notice::StartFailed(_)
         | Notice::ImageSkipped { .. }
         | Notice::ImageJudged { .. }
         | Notice::Degraded { .. }
         | Notice::NoLongerDegraded
-        | Notice::KillFailed(_)
         | Notice::VerdictChanged { .. }
         | Notice::Stopped
         | Notice::Suspended { .. }
@@ -84,73 +89,70 @@ fn detail(notice: &Notice, record: &mut EventRecord) {
     }
 }
 
-type Words<'a> = (&'static str, String, Option<&'a ImageId>, Option<f64>, Option<Settles>);
+type Words<'a> = (&'static str, String, Option<&'a ImageId>, Option<Settles>);
 
 fn words(notice: &Notice) -> Words<'_> {
     use Settles::{Checkpoint, Denied, Run, Stop, Suspended};
     use Worked::{No, Yes};
     let of = |image: &Option<ImageId>| image.as_ref().map_or(String::new(), |i| format!(" from image {i}"));
     match notice {
-        Notice::Started { adopted: false, .. } => {
-            ("started", "started".to_owned(), None, None, Some(Run(Yes)))
-        }
+        Notice::Started { adopted: false, .. } => ("started", "started".to_owned(), None, Some(Run(Yes))),
         Notice::Started { adopted: true, .. } => {
-            ("adopted", "found running and taken back".to_owned(), None, None, Some(Run(Yes)))
+            ("adopted", "found running and taken back".to_owned(), None, Some(Run(Yes)))
         }
         Notice::StartFailed(failure) => {
-            ("start-failed", format!("could not be started: {failure}"), None, None, None)
+            ("start-failed", format!("could not be started: {failure}"), None, None)
         }
-        Notice::Noticed { cause } => ("noticed", cause.to_string(), None, None, None),
+        Notice::Noticed { cause } => ("noticed", cause.to_string(), None, None),
         Notice::Held { cause } => {
-            ("held", format!("{cause}; nothing is done, as policies are held"), None, None, None)
+            ("held", format!("{cause}; nothing is done, as policies are held"), None, None)
         }
         Notice::RungTaken { rung, image } => {
-            ("rung-taken", format!("{rung}{}", of(image)), image.as_ref(), None, None)
+            ("rung-taken", format!("{rung}{}", of(image)), image.as_ref(), None)
         }
         Notice::RungFailed { rung, image, why } => {
-            ("rung-failed", format!("{rung}{} failed: {why}", of(image)), image.as_ref(), None, None)
+            ("rung-failed", format!("{rung}{} failed: {why}", of(image)), image.as_ref(), None)
         }
         Notice::Recovered(back) => {
             let took = back.took().as_secs_f64() * 1e3;
             let text =
                 format!("back by {}{} after {took:.0} ms ({})", back.rung, of(&back.image), back.cause);
-            ("recovered", text, back.image.as_ref(), Some(took), Some(Run(Yes)))
+            ("recovered", text, back.image.as_ref(), Some(Run(Yes)))
         }
         Notice::ImageSkipped { image, why } => {
-            ("image-skipped", format!("image {image} is not used: {why}"), Some(image), None, None)
+            ("image-skipped", format!("image {image} is not used: {why}"), Some(image), None)
         }
         Notice::ImageJudged { image, verdict } => {
-            ("image-judged", format!("image {image} is {verdict}"), Some(image), None, None)
+            ("image-judged", format!("image {image} is {verdict}"), Some(image), None)
         }
         Notice::CheckpointTaken { image, reason, pause, took } => {
             let (pause, took) = (pause.as_secs_f64() * 1e3, took.as_secs_f64() * 1e3);
             let text = format!("checkpoint ({reason}) {image}: paused {pause:.1} ms, took {took:.0} ms");
-            ("checkpoint-taken", text, Some(image), Some(pause), Some(Checkpoint(Yes)))
+            ("checkpoint-taken", text, Some(image), Some(Checkpoint(Yes)))
         }
         Notice::CheckpointFailed { reason, failure } => {
             let text = format!("checkpoint ({reason}) failed: {failure}");
-            ("checkpoint-failed", text, None, None, Some(Checkpoint(No)))
+            ("checkpoint-failed", text, None, Some(Checkpoint(No)))
         }
         Notice::Degraded { reason } => (
             "degraded",
             format!("cannot be checkpointed, only cold starts from now on: {reason}"),
             None,
             None,
-            None,
         ),
         Notice::NoLongerDegraded => {
-            ("no-longer-degraded", "can be checkpointed again".to_owned(), None, None, None)
+            ("no-longer-degraded", "can be checkpointed again".to_owned(), None, None)
         }
-        Notice::KillFailed(failure) => ("kill-failed", failure.to_string(), None, None, None),
-        Notice::VerdictChanged { from, to } => ("verdict", format!("{from} -> {to}"), None, None, None),
-        Notice::GaveUp { reason } => ("gave-up", format!("given up: {reason}"), None, None, Some(Stop(No))),
-        Notice::Stopped => ("stopped", "stopped".to_owned(), None, None, Some(Stop(Yes))),
+        Notice::KillFailed(failure) => ("kill-failed", failure.to_string(), None, None),
+        Notice::VerdictChanged { from, to } => ("verdict", format!("{from} -> {to}"), None, None),
+        Notice::GaveUp { reason } => ("gave-up", format!("given up: {reason}"), None, Some(Stop(No))),
+        Notice::Stopped => ("stopped", "stopped".to_owned(), None, Some(Stop(Yes))),
         Notice::Suspended { image } => {
-            ("suspended", format!("suspended in image {image}"), Some(image), None, Some(Suspended))
+            ("suspended", format!("suspended in image {image}"), Some(image), Some(Suspended))
         }
-        Notice::Paused => ("paused", "policies are held".to_owned(), None, None, None),
-        Notice::Unpaused => ("unpaused", "policies are followed again".to_owned(), None, None, None),
-        Notice::Denied(denial) => ("denied", denial.to_string(), None, None, Some(Denied)),
+        Notice::Paused => ("paused", "policies are held".to_owned(), None, None),
+        Notice::Unpaused => ("unpaused", "policies are followed again".to_owned(), None, None),
+        Notice::Denied(denial) => ("denied", denial.to_string(), None, Some(Denied)),
     }
 }
 
@@ -166,7 +168,7 @@ pub(crate) fn settle(
             Some(outcome) => {
                 let mut answer = answer(outcome, record.text.clone());
                 answer.image.clone_from(&record.image);
-                answer.took_ms = record.took_ms;
+                answer.took_ms = record.pause_ms.or(record.took_ms);
                 // Whoever asked may have gone.
                 let _ = reply.send(answer);
             }

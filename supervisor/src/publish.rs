@@ -41,7 +41,12 @@ pub(crate) fn status(
             took_ms: back.took().as_secs_f64() * 1e3,
         }),
         probes: probes
-            .map(|(probe, verdict)| ProbeStatus { name: probe.name.clone(), verdict: verdict.to_string() })
+            .map(|(probe, verdict)| ProbeStatus {
+                name: probe.name.clone(),
+                verdict: verdict.to_string(),
+                passed: 0,
+                failed: 0,
+            })
             .collect(),
         checkpoint: checkpoint(status, images, now),
         replicas: Vec::new(),
@@ -58,7 +63,10 @@ fn checkpoint(status: &Status, images: &[ImageFacts], now: Instant) -> Checkpoin
         next_seconds: status.next_checkpoint.map(|due| due.since(now).as_secs_f64()),
         last_pause_ms: None,
         images: images.len(),
+        // What lies on disk has its size there.
+        stored_bytes: images.iter().filter(|i| i.durable).map(|i| i.size).sum(),
         newest: newest(|_| true),
+        newest_hot: newest(|i| i.hot),
         newest_durable: newest(|i| i.durable),
     }
 }

@@ -89,6 +89,8 @@ pub(crate) struct Task {
     waiting: Vec<(Action, oneshot::Sender<Answer>)>,
     waiting_for: Vec<String>,
     last_pause: Option<Duration>,
+    /// How often each probe was answered well, and how often not.
+    probed: Vec<(u64, u64)>,
     /// What is to happen once it has stopped.
     after_stop: Option<AfterStop>,
     begun: BTreeMap<Attempt, policies::time::Instant>,
@@ -129,6 +131,7 @@ pub(crate) fn spawn(
             _ => Vec::new(),
         },
         last_pause: None,
+        probed: vec![(0, 0); parts.probes.len()],
         after_stop: None,
         begun: BTreeMap::new(),
         name,
@@ -245,9 +248,7 @@ impl Task {
     }
 
     fn happen(&mut self, event: Event) {
-        if let Event::CheckpointDone { pause, .. } = &event {
-            self.last_pause = Some(*pause);
-        }
+        self.note(&event);
         let Reaction { commands, notices } = self.policy.handle(self.clock.now(), event);
         for notice in notices {
             self.tell(&notice);
@@ -257,6 +258,18 @@ impl Task {
         }
         self.follow_run();
         self.after_stopping();
+    }
+
+    /// What is published beside what the policy knows.
+    fn note(&mut self, event: &Event) {
+        if let Event::CheckpointDone { pause, .. } = event {
+            self.last_pause = Some(*pause);
+        }
+        if let Event::ProbeFinished { probe, passed, .. } = event
+            && let Some((good, bad)) = self.probed.get_mut(*probe)
+        {
+            *(if *passed { good } else { bad }) += 1;
+        }
     }
 
     fn act(&mut self, command: Command) {
@@ -342,6 +355,7 @@ impl Task {
         if probes_changed {
             // Results of the former probes must not be taken for the new ones'.
             self.probing = None;
+            self.probed = vec![(0, 0); self.parts.probes.len()];
         }
         self.happen(Event::SettingsChanged(Box::new(parts.policy.clone())));
     }
@@ -379,6 +393,9 @@ impl Task {
             &self.parts,
         );
         status.pid = self.actor.pid();
+        for (probe, (passed, failed)) in status.probes.iter_mut().zip(&self.probed) {
+            (probe.passed, probe.failed) = (*passed, *failed);
+        }
         status.waiting_for = self.waiting_for.clone();
         status.checkpoint.last_pause_ms = self.last_pause.map(|p| p.as_secs_f64() * 1e3);
         self.status.send_if_modified(|old| {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::tenure::LeaseStatus;
 
 /// One node.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct NodeStatus {
     /// Its name.
     pub(crate) node: String,
@@ -28,7 +28,7 @@ pub(crate) struct NodeStatus {
 }
 
 /// One service.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct ServiceStatus {
     /// Its name.
     pub(crate) name: String,
@@ -73,7 +73,7 @@ pub(crate) struct ServiceStatus {
 }
 
 /// One service's recovery point at one replica.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct ReplicaStatus {
     /// Where it is.
     pub(crate) url: String,
@@ -94,7 +94,7 @@ pub(crate) struct ReplicaStatus {
 }
 
 /// A recovery.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct RecoveryStatus {
     /// What had happened.
     pub(crate) cause: String,
@@ -107,16 +107,22 @@ pub(crate) struct RecoveryStatus {
 }
 
 /// One probe.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct ProbeStatus {
     /// Its name.
     pub(crate) name: String,
     /// Its verdict.
     pub(crate) verdict: String,
+    /// How often it was answered well since the supervisor started, or the probe was changed.
+    #[serde(default)]
+    pub(crate) passed: u64,
+    /// How often it was not.
+    #[serde(default)]
+    pub(crate) failed: u64,
 }
 
 /// Checkpoints of one service.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct CheckpointStatus {
     /// One is being taken.
     pub(crate) in_flight: bool,
@@ -126,14 +132,20 @@ pub(crate) struct CheckpointStatus {
     pub(crate) last_pause_ms: Option<f64>,
     /// How many images there are.
     pub(crate) images: usize,
+    /// Bytes that they take on disk.
+    #[serde(default)]
+    pub(crate) stored_bytes: u64,
     /// The newest image that can be restored on this host.
     pub(crate) newest: Option<NewestImage>,
+    /// The newest one that lies ready, uncompressed.
+    #[serde(default)]
+    pub(crate) newest_hot: Option<NewestImage>,
     /// The newest one that is on disk.
     pub(crate) newest_durable: Option<NewestImage>,
 }
 
 /// What could be gone back to: the recovery point.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct NewestImage {
     /// Its id.
     pub(crate) id: String,
@@ -150,7 +162,7 @@ pub(crate) struct NewestImage {
 }
 
 /// One image.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct ImageStatus {
     /// Its id.
     pub(crate) id: String,
@@ -187,7 +199,7 @@ pub(crate) struct ImageStatus {
 }
 
 /// One entry of the journal of events.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct EventRecord {
     /// Grows by one with each event of this node.
     pub(crate) seq: u64,
@@ -202,25 +214,45 @@ pub(crate) struct EventRecord {
     /// An image, if one is concerned.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) image: Option<String>,
-    /// A duration that belongs to it, milliseconds.
+    /// How long it took, milliseconds: a recovery from the notice of the fault to the first good answer.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) took_ms: Option<f64>,
-    /// Why, as one word: of a fault and its recovery `crashed`, `hung`, ...; of a checkpoint `cadence`, `request`, ...
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(crate) cause: Option<String>,
-    /// The rung of the ladder, if one is concerned.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(crate) rung: Option<String>,
     /// How long the service stood still for a checkpoint, milliseconds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) pause_ms: Option<f64>,
-    /// How long a checkpoint took from its beginning until its image could be restored, milliseconds.
+    /// What kind of cause a fault or recovery has: `crashed`, `hung`, ...
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(crate) wall_ms: Option<f64>,
+    pub(crate) cause: Option<String>,
+    /// The rung of the ladder that was tried: `restore-latest`, ...
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) rung: Option<String>,
+    /// Why a checkpoint was taken: `cadence`, `request`, ...
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) reason: Option<String>,
+    /// The kind of failure, told by what can be done about it: `unavailable`, `refused`, `corrupt`, `fenced`, `invalid`, `internal`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) failure: Option<String>,
+    /// The URL of the replica that is concerned.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) replica: Option<String>,
+    /// Bytes of an image's files.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) size_bytes: Option<u64>,
+    /// Bytes of it on disk.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) stored_bytes: Option<u64>,
+}
+
+impl EventRecord {
+    /// Bears the kind of an error, too.
+    pub(crate) fn for_error(mut self, error: &engine::Error) -> Self {
+        self.failure = Some(error.kind().to_owned());
+        self
+    }
 }
 
 /// The answer to a request.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct Answer {
     /// `done`, `already-so`, `accepted` (it goes on; follow the events), `denied`, `failed`.
     pub(crate) outcome: String,

@@ -30,6 +30,9 @@ pub struct Event {
     /// The rung, if one is concerned.
     #[serde(default)]
     pub rung: Option<String>,
+    /// How long the service stood still, milliseconds.
+    #[serde(default)]
+    pub pause_ms: Option<f64>,
 }
 
 /// A place in the journal: what came later is new.

@@ -7,6 +7,8 @@
 //!     Counter     the service under it: talked to over HTTP, found by the journal, killed by its pid
 //!     Etcd        a store of leases, real
 //!     Event       what the supervisor says that happened
+//!     Scrape      its metrics
+//!     Browser     Chromium, for its page
 //!     Traces      what of the node is on this host; cleared when the node is dropped, panic or not
 //!   Containers    docker or podman of our own, apart from the host's; a Container is removed when dropped
 //!     Network     the network namespace that they are in; a node or a client can be put there too
@@ -20,6 +22,7 @@
 //! store) and its fail points; to sleep as a way of waiting; and to end any process but by its pid.
 
 pub mod bad_days;
+mod browser;
 pub mod bundle;
 mod containers;
 mod counter;
@@ -34,12 +37,14 @@ mod node;
 pub mod pair;
 pub mod pki;
 mod port;
+mod scrape;
 mod segment;
 mod settings;
 mod traces;
 mod wait;
 pub mod workload;
 
+pub use browser::Browser;
 pub use containers::{Container, Containers, Daemon, Elsewhere, Engine, IMAGE, PORT};
 pub use counter::Counter;
 pub use etcd::Etcd;
@@ -49,6 +54,7 @@ pub use host::Host;
 pub use machine::{CONFIG, Machine};
 pub use network::Network;
 pub use node::{Exchange, Node};
+pub use scrape::Scrape;
 pub use segment::Segment;
 pub use settings::Runtime;
 pub use traces::Traces;

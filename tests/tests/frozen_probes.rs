@@ -23,7 +23,7 @@ fn a_big_service_is_never_judged_by_its_checkpoints() {
     });
 
     let longest =
-        node.events_of("counter", "checkpoint-taken").iter().filter_map(|e| e.took_ms).fold(0.0, f64::max);
+        node.events_of("counter", "checkpoint-taken").iter().filter_map(|e| e.pause_ms).fold(0.0, f64::max);
     assert!(longest > 100.0, "the pauses ({longest} ms at most) were too short to show anything");
     let sick: Vec<_> =
         node.events_of("counter", "verdict").into_iter().filter(|e| e.text.ends_with("unhealthy")).collect();

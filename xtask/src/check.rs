@@ -41,6 +41,7 @@ pub(crate) fn run() -> Result<()> {
     step("cargo deny", deny());
     step("clippy", clippy());
     step("documentation", documentation());
+    step("generated documents", command::run(&mut crate::fix::documents()));
     if !failed.is_empty() {
         bail!("{} of the steps failed\n\n{}", failed.len(), failed.join("\n\n"));
     }

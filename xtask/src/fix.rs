@@ -1,5 +1,7 @@
 //! `cargo xtask fix`: everything that `check` would complain about and a program can mend.
 
+use std::process::Command;
+
 use anyhow::Result;
 
 use crate::{command, matrix};
@@ -16,5 +18,14 @@ pub(crate) fn run() -> Result<()> {
     ]))?;
     command::run(command::cargo().args(["fmt", "--all"]))?;
     command::run(command::cargo().args(["test", "--quiet", "--package", "config"]).env("UPDATE_DOCS", "1"))?;
+    command::run(documents().env("UPDATE_DOCS", "1"))?;
     command::run(&mut matrix::document())
+}
+
+/// The documents that are made of the supervisor's own tables: compared, or written where `UPDATE_DOCS` says so.
+pub(crate) fn documents() -> Command {
+    let mut cargo = command::cargo();
+    let selection = ["test", "--quiet", "--locked", "--workspace", "--features", "supervisor/failpoints"];
+    cargo.args(selection).args(["--bin", "supervisor", "documents::"]);
+    cargo
 }

@@ -22,7 +22,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  setup    bring CRIU, runc, docker, podman, redis-server, etcd, nft/iptables and a Debian with systemd to this host (once; root, network)
+  setup    bring CRIU, runc, docker, podman, redis-server, etcd, chromium, nft/iptables and a Debian with systemd to this host (once; root, network)
   check    everything CI checks without running tests; never writes into the checkout
   fix      format, apply lints' suggestions, write generated documents anew
   test     set-up, then all tests; more arguments go to the test runner

@@ -5,6 +5,7 @@
 //! package's service, and leaving something half-done under its final name.
 
 mod apt;
+mod chromium;
 mod criu;
 mod docker;
 mod etcd;
@@ -77,6 +78,7 @@ pub(crate) fn set_up() -> Result<Environment> {
     etcd::bring(&cache).context("set-up of etcd")?;
     docker::bring(&cache).context("set-up of docker")?;
     podman::bring(&cache).context("set-up of podman")?;
+    chromium::bring(&cache).context("set-up of chromium")?;
     services::bring(&cache).context("set-up of the matrix's services")?;
     machine::bring(&cache).context("set-up of a Debian with systemd")?;
     Ok(Environment { criu: Some(criu), path: path_with(&cache.bin())? })

@@ -51,6 +51,15 @@ pub(super) fn check(raw: &Raw, rules: &mut Rules<'_>) {
         }
     }
     listening(raw, rules);
+    let Some(https) = &raw.api.https else { return };
+    if raw.api.listen.as_ref() == Some(&https.listen) {
+        rules.error(
+            "api/https/listen",
+            &["api/listen"],
+            "peers are let in on this address already",
+            "give operators a port of their own, as `listen = \"0.0.0.0:7444\"`",
+        );
+    }
 }
 
 fn listening(raw: &Raw, rules: &mut Rules<'_>) {

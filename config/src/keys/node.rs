@@ -139,9 +139,43 @@ static API: Section = Section {
             "no peer is let in",
             "\"0.0.0.0:7443\"",
             "Where peers bring images of their services and fetch them back, over mutual TLS; commands come by the \
-            socket only.",
+            socket, or by `[api.https]`.",
         ),
         Key::table("tls", &API_TLS),
-        Key::unsupported("token_file", "leave it out: the socket's mode and owner say who may use it"),
+        Key::table("https", &HTTPS),
+        Key::unsupported("token_file", "write it in `[api.https]`, with `listen`, `cert` and `key`"),
+    ],
+};
+
+static HTTPS: Section = Section {
+    title: "api.https",
+    doc: "The API, its status page and metrics over HTTPS too, for whoever has the token. Without this table they are on the \
+    socket only.",
+    keys: &[
+        Key::required(
+            "listen",
+            Kind::Address,
+            "\"0.0.0.0:7444\"",
+            "Where operators and Prometheus are let in; another port than that of the peers.",
+        ),
+        Key::required(
+            "token_file",
+            Kind::Path,
+            "\"/etc/supervisor/api.token\"",
+            "What they have to show: 32 to 4096 printable characters in a file of mode 0600. Read anew for each request, so that a \
+            new token holds at once.",
+        ),
+        Key::required(
+            "cert",
+            Kind::Path,
+            "\"/etc/supervisor/tls/alpha.crt\"",
+            "The certificate that is shown (PEM), with those between it and its authority; read anew for each connection.",
+        ),
+        Key::required(
+            "key",
+            Kind::Path,
+            "\"/etc/supervisor/tls/alpha.key\"",
+            "Its key (PEM), for its owner only.",
+        ),
     ],
 };

@@ -2,7 +2,7 @@
 
 use super::replica::{replica, tls};
 use crate::read::Table;
-use crate::settings::{Api, Compression, Hot, KeyFile, Node, Store};
+use crate::settings::{Address, Api, Compression, Hot, Https, KeyFile, Node, Store};
 use crate::values::{address, choice, name, path, size};
 
 pub(super) fn node(table: Table<'_>) -> Node {
@@ -45,7 +45,20 @@ pub(super) fn api(table: Table<'_>, node: &Node) -> Api {
         socket: table.get("socket", path).unwrap_or_else(|| node.run_dir.join("api.sock")),
         listen: table.get("listen", address),
         tls: tls(&table),
+        https: table.table_if_written("https").map(https),
     };
     table.done();
     api
+}
+
+fn https(table: Table<'_>) -> Https {
+    let file = |name| table.get(name, path).unwrap_or_default();
+    let https = Https {
+        listen: table.get("listen", address).unwrap_or(Address { host: String::new(), port: 0 }),
+        token_file: file("token_file"),
+        cert: file("cert"),
+        key: file("key"),
+    };
+    table.done();
+    https
 }

@@ -67,9 +67,13 @@ impl Files {
     }
 
     fn private_key(&self) -> Result<PrivateKeyDer<'static>> {
-        PrivateKeyDer::from_pem_slice(&read_limited(&self.key, LENGTH_MAX)?)
-            .map_err(|e| unusable(&self.key, e))
+        private_key(&self.key)
     }
+}
+
+/// A key of a file.
+pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>> {
+    PrivateKeyDer::from_pem_slice(&read_limited(path, LENGTH_MAX)?).map_err(|e| unusable(path, e))
 }
 
 /// Libraries that look for a process-wide choice find ring. Harmless when repeated.
@@ -106,7 +110,8 @@ pub(crate) fn roots(ca: &Path) -> Result<RootCertStore> {
     Ok(roots)
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+/// The certificates of a file, at least one.
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let bytes = read_limited(path, LENGTH_MAX)?;
     let certificates: std::result::Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     match certificates.map_err(|e| unusable(path, e))? {
@@ -117,6 +122,6 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     }
 }
 
-fn unusable(path: &Path, error: impl std::error::Error) -> Error {
+pub(crate) fn unusable(path: &Path, error: impl std::error::Error) -> Error {
     Error::Invalid(Report::new(format!("cannot use {}", path.display())).because(error).remedy(REMEDY))
 }

@@ -160,7 +160,7 @@ impl Remote {
         let holding = Holding::default();
         let receiver =
             Receiver::new(store, (epochs, holding.clone()), files.clone(), sender).expect("usable");
-        let listener = Receiver::bind(([127, 0, 0, 1], port).into()).await.expect("a port");
+        let listener = engine::https::bind("127.0.0.1", port, "api.listen").await.expect("a port");
         let port = listener.local_addr().expect("bound").port();
         let task = tokio::spawn(receiver.serve(listener));
         Self { folder: folder.to_owned(), files: files.clone(), holding, port, arrived, task }

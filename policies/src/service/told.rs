@@ -36,6 +36,71 @@ pub enum Cause {
     TakenOver,
 }
 
+/// What kind of cause, without its details: few enough words to count by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CauseKind {
+    /// It ended by itself, or somebody killed it.
+    Crashed,
+    /// The kernel killed it for want of memory.
+    OutOfMemory,
+    /// It ended with a success code, but is to run always.
+    Completed,
+    /// Its liveness probes say so.
+    Hung,
+    /// It ran, but did not turn healthy in time.
+    NeverHealthy,
+    /// It could not be started.
+    StartFailed,
+    /// It was gone when the supervisor came back.
+    FoundDead,
+    /// Somebody asked for an image's state.
+    Requested,
+    /// Somebody wanted a suspended service back.
+    Resumed,
+    /// Another node has lost it.
+    TakenOver,
+}
+
+words!(CauseKind {
+    Crashed = "crashed",
+    OutOfMemory = "out-of-memory",
+    Completed = "completed",
+    Hung = "hung",
+    NeverHealthy = "never-healthy",
+    StartFailed = "start-failed",
+    FoundDead = "found-dead",
+    Requested = "requested",
+    Resumed = "resumed",
+    TakenOver = "taken-over",
+});
+
+impl Cause {
+    /// What kind it is of.
+    #[must_use]
+    pub const fn kind(&self) -> CauseKind {
+        match self {
+            Self::Exited(Exit::OutOfMemory) => CauseKind::OutOfMemory,
+            Self::Exited(Exit::Code(_) | Exit::Signal(_) | Exit::Unknown) => CauseKind::Crashed,
+            Self::Completed(_) => CauseKind::Completed,
+            Self::Hung => CauseKind::Hung,
+            Self::NeverHealthy => CauseKind::NeverHealthy,
+            Self::StartFailed(_) => CauseKind::StartFailed,
+            Self::FoundDead(_) => CauseKind::FoundDead,
+            Self::Requested => CauseKind::Requested,
+            Self::Resumed => CauseKind::Resumed,
+            Self::TakenOver => CauseKind::TakenOver,
+        }
+    }
+}
+
+impl CauseKind {
+    /// Whether something went wrong here; the others are wishes and what other nodes leave to us.
+    #[must_use]
+    pub const fn is_fault(self) -> bool {
+        !matches!(self, Self::Requested | Self::Resumed | Self::TakenOver)
+    }
+}
+
 /// Why a service was given up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GaveUp {
@@ -183,25 +248,6 @@ pub struct Recovered {
     pub detected_at: Instant,
     /// When the service counted as back.
     pub recovered_at: Instant,
-}
-
-impl Cause {
-    /// The word for it in events and metrics.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Exited(Exit::OutOfMemory) => "out-of-memory",
-            Self::Exited(Exit::Code(_) | Exit::Signal(_) | Exit::Unknown) => "crashed",
-            Self::Completed(_) => "completed",
-            Self::Hung => "hung",
-            Self::NeverHealthy => "never-healthy",
-            Self::StartFailed(_) => "start-failed",
-            Self::FoundDead(_) => "found-dead",
-            Self::Requested => "requested",
-            Self::Resumed => "resumed",
-            Self::TakenOver => "taken-over",
-        }
-    }
 }
 
 impl GaveUp {

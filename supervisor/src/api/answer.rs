@@ -8,7 +8,7 @@ use engine::Error;
 use serde::{Deserialize, Serialize};
 
 /// The body of every refusal.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct ErrorBody {
     /// For people: what was tried, why it failed, what to do about it.
     pub(crate) error: String,
@@ -17,7 +17,7 @@ pub(crate) struct ErrorBody {
 }
 
 /// Who answers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct Version {
     /// The supervisor's version.
     pub(crate) version: String,
@@ -30,7 +30,7 @@ pub(crate) struct Version {
 }
 
 /// An image that was read and found whole.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct VerifiedImage {
     /// Its id.
     pub(crate) id: String,
@@ -47,7 +47,7 @@ pub(crate) struct VerifiedImage {
 }
 
 /// What a rotation of keys has done.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct RekeyedImages {
     /// The id of the key that images are encrypted under now.
     pub(crate) key: String,
@@ -62,7 +62,7 @@ pub(crate) struct RekeyedImages {
 }
 
 /// An image that is still under another key.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct LeftImage {
     /// Its id.
     pub(crate) id: String,
@@ -95,9 +95,35 @@ impl Failure {
         Self { status: StatusCode::METHOD_NOT_ALLOWED, kind: "bad-request", error }
     }
 
+    /// Somebody else's page asks in the name of whoever looks at it.
+    pub(super) fn foreign() -> Self {
+        let error = "a page of another site must not ask for this".to_owned();
+        Self { status: StatusCode::FORBIDDEN, kind: "refused", error }
+    }
+
+    /// Who asks has not shown the token.
+    pub(super) fn stranger() -> Self {
+        let error =
+            "show the token: `Authorization: Bearer TOKEN`, or as the password of any user".to_owned();
+        Self { status: StatusCode::UNAUTHORIZED, kind: "unauthorized", error }
+    }
+
     /// Not now.
     pub(super) fn busy(why: impl Into<String>) -> Self {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, kind: "unavailable", error: why.into() }
+    }
+}
+
+impl Failure {
+    /// For pages, which say it in their own way.
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.error)
     }
 }
 

@@ -24,7 +24,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use super::Api;
-use super::answer::Failure;
+use super::answer::{ErrorBody, Failure};
 use super::images::{find, in_store, with_host};
 use crate::carry_out::{image_id, wall_time};
 use crate::status::ImageStatus;
@@ -35,14 +35,16 @@ const CHUNK: usize = 256 << 10;
 const CHUNKS_WAITING: usize = 4;
 
 /// In which form an image leaves.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct As {
+    /// The archive's form.
     #[serde(default)]
+    #[param(inline)]
     format: Name,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Name {
     #[default]
@@ -52,14 +54,18 @@ enum Name {
 }
 
 /// Whose image an archive becomes.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct For {
+    /// An archive of podman's does not say.
     service: Option<String>,
 }
 
-/// `GET /v1/images/{id}/export`: the archive. Damage is found before its first byte; whatever goes wrong after that breaks the
+/// An image as an archive. Damage is found before its first byte; whatever goes wrong after that breaks the
 /// connection off, so that half an archive never looks like a whole one.
+#[utoipa::path(get, path = "/v1/images/{id}/export",
+    params(("id" = String, Path, description = "The image"), As),
+    responses((status = 200, description = "The archive", content_type = "application/octet-stream"), (status = "default", description = "A refusal", body = ErrorBody)))]
 pub(super) async fn export(
     State(api): State<Api>,
     Path(id): Path<String>,
@@ -102,7 +108,11 @@ pub(super) async fn export(
     Ok((headers, Body::from_stream(rest)).into_response())
 }
 
-/// `POST /v1/images/import`: the body is an archive, ours or podman's; what it is is told by its first bytes.
+/// Makes an archive an image: ours or podman's, told by its first bytes.
+#[utoipa::path(post, path = "/v1/images/import",
+    params(For),
+    request_body(content_type = "application/octet-stream", description = "The archive"),
+    responses((status = 200, description = "The image", body = ImageStatus), (status = "default", description = "A refusal", body = ErrorBody)))]
 pub(super) async fn import(
     State(api): State<Api>,
     to: std::result::Result<Query<For>, QueryRejection>,

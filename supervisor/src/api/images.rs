@@ -15,13 +15,14 @@ use policies::id::{ImageId, ServiceName};
 use serde::Deserialize;
 
 use super::Api;
-use super::answer::{Failure, LeftImage, RekeyedImages, VerifiedImage};
+use super::answer::{ErrorBody, Failure, LeftImage, RekeyedImages, VerifiedImage};
 use crate::status::ImageStatus;
 
 /// Which images.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Which {
+    /// Only those of this service.
     service: Option<String>,
 }
 
@@ -62,21 +63,32 @@ fn incompatible(record: &ImageRecord, here: Result<&Host, &str>) -> Option<Strin
     Some(reasons.iter().map(Reason::to_string).collect::<Vec<_>>().join("; "))
 }
 
-/// `GET /v1/images`
+/// Images, the newest of each service first.
+#[utoipa::path(get, path = "/v1/images",
+    params(Which),
+    responses((status = 200, description = "Images", body = Vec<ImageStatus>), (status = "default", description = "A refusal", body = ErrorBody)))]
 pub(super) async fn list(
     State(api): State<Api>,
     which: Result<Query<Which>, QueryRejection>,
 ) -> Result<Json<Vec<ImageStatus>>, Failure> {
     let Query(Which { service }) = which.map_err(|e| Failure::bad(e.body_text()))?;
+    of(&api, service).await.map(Json)
+}
+
+/// Those of one service, or all.
+pub(super) async fn of(api: &Api, service: Option<String>) -> Result<Vec<ImageStatus>, Failure> {
     let known = match &service {
         Some(name) => api.control.entry(name).await.is_ok(),
         None => true,
     };
-    let records = in_store(&api, move |store| records(store, service.as_deref(), known)).await??;
-    Ok(Json(with_host(&api, records).await?))
+    let records = in_store(api, move |store| records(store, service.as_deref(), known)).await??;
+    with_host(api, records).await
 }
 
-/// `POST /v1/images/{id}/verify`
+/// Reads all of an image and compares every checksum.
+#[utoipa::path(post, path = "/v1/images/{id}/verify",
+    params(("id" = String, Path, description = "The image")),
+    responses((status = 200, description = "It is whole", body = VerifiedImage), (status = "default", description = "A refusal", body = ErrorBody)))]
 pub(super) async fn verify(
     State(api): State<Api>,
     Path(id): Path<String>,
@@ -101,7 +113,9 @@ pub(super) async fn verify(
     }))
 }
 
-/// `POST /v1/rekey`
+/// Wraps the data keys of all images under the present key.
+#[utoipa::path(post, path = "/v1/rekey",
+    responses((status = 200, description = "What was done", body = RekeyedImages), (status = "default", description = "A refusal", body = ErrorBody)))]
 pub(super) async fn rekey(State(api): State<Api>) -> Result<Json<RekeyedImages>, Failure> {
     let outcome = in_store(&api, Store::rekey).await??;
     let left = outcome.left.into_iter().map(|(id, why)| LeftImage { id: id.to_string(), why });
@@ -114,7 +128,10 @@ pub(super) async fn rekey(State(api): State<Api>) -> Result<Json<RekeyedImages>,
     }))
 }
 
-/// `POST /v1/images/{id}/pin`
+/// Keeps an image whatever retention says.
+#[utoipa::path(post, path = "/v1/images/{id}/pin",
+    params(("id" = String, Path, description = "The image")),
+    responses((status = 200, description = "The image", body = ImageStatus), (status = "default", description = "A refusal", body = ErrorBody)))]
 pub(super) async fn pin(
     State(api): State<Api>,
     Path(id): Path<String>,
@@ -122,7 +139,10 @@ pub(super) async fn pin(
     mark(&api, &id, Store::pin).await
 }
 
-/// `POST /v1/images/{id}/unpin`
+/// Lets retention decide about an image again.
+#[utoipa::path(post, path = "/v1/images/{id}/unpin",
+    params(("id" = String, Path, description = "The image")),
+    responses((status = 200, description = "The image", body = ImageStatus), (status = "default", description = "A refusal", body = ErrorBody)))]
 pub(super) async fn unpin(
     State(api): State<Api>,
     Path(id): Path<String>,
@@ -130,7 +150,7 @@ pub(super) async fn unpin(
     mark(&api, &id, Store::unpin).await
 }
 
-async fn mark(
+pub(super) async fn mark(
     api: &Api,
     id: &str,
     change: fn(&Store, &ImageId) -> engine::Result<()>,

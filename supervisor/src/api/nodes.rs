@@ -9,14 +9,14 @@ use axum::extract::rejection::BytesRejection;
 use serde::{Deserialize, Serialize};
 
 use super::Api;
-use super::answer::Failure;
-use super::services::{parse, wait};
+use super::answer::{ErrorBody, Failure};
+use super::services::{ActionBody, parse, wait};
 use crate::notices::answer;
 use crate::status::{Action, Answer};
 use crate::tenure::{NodeSeen, Nodes};
 
 /// What became of one service when its node was drained.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct DrainedService {
     /// Which.
     pub(crate) service: String,
@@ -26,12 +26,14 @@ pub(crate) struct DrainedService {
     pub(crate) text: String,
 }
 
-/// `GET /v1/nodes`.
+/// The nodes of the cluster, as this one sees them.
+#[utoipa::path(get, path = "/v1/nodes", responses((status = 200, description = "Nodes", body = Vec<NodeSeen>), (status = "default", description = "A refusal", body = ErrorBody)))]
 pub(super) async fn nodes(State(api): State<Api>) -> Result<Json<Vec<NodeSeen>>, Failure> {
     Ok(Json(known(&api)?.seen()))
 }
 
-/// `POST /v1/drain`: services go elsewhere one after the other, and none comes here any more.
+/// Takes this node out of the cluster: services go elsewhere one after the other, and none comes here any more.
+#[utoipa::path(post, path = "/v1/drain", request_body(content = Option<ActionBody>, description = "May be left out"), responses((status = 200, description = "What became of each service", body = Vec<DrainedService>), (status = "default", description = "A refusal", body = ErrorBody)))]
 pub(super) async fn drain(
     State(api): State<Api>,
     body: Result<Bytes, BytesRejection>,
@@ -55,7 +57,8 @@ pub(super) async fn drain(
     Ok(Json(drained))
 }
 
-/// `POST /v1/undrain`: this node may take services over again. None comes back by itself.
+/// Puts this node back: it may take services over again. None comes back by itself.
+#[utoipa::path(post, path = "/v1/undrain", responses((status = 200, description = "Done", body = Answer), (status = "default", description = "A refusal", body = ErrorBody)))]
 pub(super) async fn undrain(State(api): State<Api>) -> Result<Json<Answer>, Failure> {
     known(&api)?.set_draining(false)?;
     Ok(Json(answer("done", "this node takes services over again")))

@@ -11,19 +11,21 @@ use policies::id::ServiceName;
 use serde::{Deserialize, Serialize};
 
 use super::Api;
-use super::answer::Failure;
+use super::answer::{ErrorBody, Failure};
 use crate::replicas::{self, FetchedImage, ReplicaImage};
 
 /// Which replica, and whose images.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Which {
+    /// The replica's URL, or its number from 0.
     replica: String,
+    /// Only images of this service.
     service: Option<String>,
 }
 
 /// What is to be fetched.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FetchBody {
     /// The replica's URL or number.
@@ -32,7 +34,10 @@ pub(crate) struct FetchBody {
     pub(crate) image: String,
 }
 
-/// `GET /v1/replicas/images`
+/// What a replica has.
+#[utoipa::path(get, path = "/v1/replicas/images",
+    params(Which),
+    responses((status = 200, description = "Images", body = Vec<ReplicaImage>), (status = "default", description = "A refusal", body = ErrorBody)))]
 pub(super) async fn images(
     State(api): State<Api>,
     which: Result<Query<Which>, QueryRejection>,
@@ -41,7 +46,10 @@ pub(super) async fn images(
     Ok(Json(replicas::images(find(&api, &replica)?.as_ref(), service.as_deref()).await?))
 }
 
-/// `POST /v1/replicas/fetch`: answers when the image is in the store, whole.
+/// Brings an image back from a replica; answers when it is in the store, whole.
+#[utoipa::path(post, path = "/v1/replicas/fetch",
+    request_body(content = FetchBody),
+    responses((status = 200, description = "It is in the store", body = FetchedImage), (status = "default", description = "A refusal", body = ErrorBody)))]
 pub(super) async fn fetch(
     State(api): State<Api>,
     body: Result<Bytes, BytesRejection>,

@@ -14,14 +14,14 @@ use policies::id::NodeName;
 use serde::{Deserialize, Serialize};
 
 use super::Api;
-use super::answer::Failure;
+use super::answer::{ErrorBody, Failure};
 use crate::status::{Action, Answer};
 
 /// Longest wait for an answer, in seconds.
 const WAIT_SECONDS_MAX: f64 = 3600.0;
 
 /// The body of a request; it may be left out.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ActionBody {
     /// How long to wait for the end of it.
@@ -40,7 +40,17 @@ impl Default for ActionBody {
     }
 }
 
-/// Passes a request on and waits for its end.
+/// Asks something of a service and waits for the end of it: `checkpoint`, `restore`, `stop`, `start`, `suspend`, `resume`, `migrate`, `fail-over`,
+/// `pause`, `unpause`.
+#[utoipa::path(post, path = "/v1/services/{name}/{action}",
+    params(("name" = String, Path, description = "The service"), ("action" = String, Path, description = "What is asked")),
+    request_body(content = Option<ActionBody>, description = "May be left out"),
+    responses(
+        (status = 200, description = "Done, or so already", body = Answer),
+        (status = 202, description = "Not finished in the time given; it goes on", body = Answer),
+        (status = 409, description = "Denied", body = Answer),
+        (status = 500, description = "Failed", body = Answer),
+        (status = "default", description = "A refusal", body = ErrorBody)))]
 pub(super) async fn act(
     State(api): State<Api>,
     Path((name, action)): Path<(String, String)>,

@@ -1,7 +1,10 @@
 //! The API as its clients see it: over a real socket, with a real store and journal, and a service's task that answers by rote.
 
+mod documents;
 mod events;
+mod https;
 mod images;
+mod page;
 mod requests;
 mod socket;
 
@@ -26,6 +29,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::Doors;
 use crate::control::{Control, Entry};
 use crate::events::Events;
 use crate::service::Message;
@@ -71,8 +75,8 @@ impl Fixture {
         control.insert(service(), web(Arc::clone(&images_changed))).await;
         let stop = CancellationToken::new();
         let mut fixture = Self { folder, control, stop, node, images_changed, serving: None };
-        let door = super::bind(&fixture.socket()).await.expect("a socket");
-        let serving = door.serve(fixture.control.clone(), fixture.stop.clone());
+        let socket = super::bind(&fixture.socket()).await.expect("a socket");
+        let serving = Doors { socket, https: None }.serve(fixture.control.clone(), fixture.stop.clone());
         fixture.serving = Some(tokio::spawn(serving));
         fixture
     }
@@ -106,10 +110,21 @@ impl Fixture {
     }
 
     pub(super) async fn send(&self, method: &str, path: &str, body: &str) -> Response<Incoming> {
+        self.send_with(method, path, &[], body).await
+    }
+
+    pub(super) async fn send_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Response<Incoming> {
         let stream = UnixStream::connect(self.socket()).await.expect("somebody listens");
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("it is HTTP");
         tokio::spawn(connection);
         let request = Request::builder().method(method).uri(path).header("host", "x");
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         let request = request.body(Full::new(Bytes::from(body.to_owned()))).expect("a request");
         let answered = tokio::time::timeout(LIMIT, sender.send_request(request)).await;
         answered.expect("in time").expect("an answer")
@@ -212,7 +227,7 @@ fn by_rote(action: Action) -> Answer {
     }
 }
 
-fn node_status() -> NodeStatus {
+pub(crate) fn node_status() -> NodeStatus {
     NodeStatus {
         node: "alpha".to_owned(),
         version: "0.1.0".to_owned(),

@@ -10,7 +10,7 @@ use engine::images::{Manifest, Store};
 use policies::id::ImageId;
 
 use super::{Shared, blocking, now};
-use crate::events::plain;
+use crate::events::{failed, plain};
 
 /// Commits whatever waits, whenever told that something may wait, until the service's task settles.
 pub(super) async fn commit_on(shared: Arc<Shared>) {
@@ -34,7 +34,10 @@ async fn waiting(shared: &Arc<Shared>) -> Option<(ImageId, Vec<ImageId>)> {
         Ok(uncommitted) => uncommitted,
         Err(error) => {
             let text = format!("the store cannot be read: {error}");
-            shared.node.events.record(plain(Some(shared.name.as_str()), "commit-failed", text));
+            shared
+                .node
+                .events
+                .record(plain(Some(shared.name.as_str()), "commit-failed", text).for_error(&error));
             return None;
         }
     };
@@ -64,7 +67,7 @@ async fn commit(shared: &Arc<Shared>, id: ImageId, older: Vec<ImageId>) -> bool 
         }
         Err(error) => {
             let text = format!("image {id} is hot only: {error}");
-            shared.node.events.record(plain(Some(name), "commit-failed", text));
+            shared.node.events.record(plain(Some(name), "commit-failed", text).for_error(&error));
             // Memory must not fill up while the disk is full: the newest two are enough to come back by.
             let mut overtaken = older;
             overtaken.pop();
@@ -86,6 +89,7 @@ impl Shared {
         let mut record = plain(Some(self.name.as_str()), "image-durable", text);
         record.image = Some(id.to_string());
         record.took_ms = Some(took.as_secs_f64() * 1e3);
+        (record.size_bytes, record.stored_bytes) = (Some(manifest.sizes.raw), Some(manifest.sizes.stored));
         self.node.events.record(record);
     }
 }
@@ -107,7 +111,7 @@ async fn tidy(shared: &Arc<Shared>, overtaken: Vec<ImageId>) {
         store.remove(&ids)
     });
     if let Err(error) = removed.await {
-        shared.node.events.record(plain(Some(shared.name.as_str()), "prune-failed", error.to_string()));
+        shared.node.events.record(failed(Some(shared.name.as_str()), "prune-failed", &error));
     }
 }
 

@@ -52,6 +52,7 @@ pub(crate) fn cert(screen: &Screen, action: Action) -> Result<(), Failure> {
 pub(crate) fn doubts(config: &Config) -> Vec<String> {
     let of_replicas = config.store.replicas.iter().filter_map(|replica| replica.tls.as_ref());
     let files = config.api.tls.iter().chain(of_replicas).flat_map(|tls| [&tls.ca, &tls.cert]);
+    let files = files.chain(config.api.https.as_ref().map(|https| &https.cert));
     let mut known = std::collections::BTreeSet::new();
     files.filter(|file| known.insert(*file)).filter_map(|file| doubt(file, SystemTime::now())).collect()
 }
@@ -64,7 +65,7 @@ fn doubt(file: &Path, now: SystemTime) -> Option<String> {
     };
     let day = humantime::format_rfc3339_seconds(ends);
     match ends.duration_since(now) {
-        Err(_) => Some(format!("the certificate {shown} has ended on {day}: no peer believes it")),
+        Err(_) => Some(format!("the certificate {shown} has ended on {day}: nobody believes it")),
         Ok(left) if left < NEAR => {
             Some(format!("the certificate {shown} ends in {} days, on {day}", left.as_secs() / (24 * 3600)))
         }

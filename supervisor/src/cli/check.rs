@@ -129,7 +129,9 @@ fn replicas(config: &Config) -> String {
         format!("images {whose} go to {}, {kept} kept there{rate}\n", replica.place)
     };
     let listen = config.api.listen.as_ref().map(|listen| format!("peers bring images to {listen}\n"));
-    config.store.replicas.iter().map(line).chain(listen).collect()
+    let https = config.api.https.as_ref();
+    let https = https.map(|https| format!("whoever has the token is let in at https://{}\n", https.listen));
+    config.store.replicas.iter().map(line).chain(listen).chain(https).collect()
 }
 
 fn described(name: &ServiceName, service: &Service) -> String {

@@ -1,4 +1,4 @@
-//! The other end of the API: HTTP over the supervisor's socket.
+//! The other end of the API: HTTP over the supervisor's socket, or HTTPS to a supervisor elsewhere.
 //!
 //! One connection a request. It refuses to wait for ever for a short answer; only streams have no limit.
 
@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::UnixStream;
 
 use super::failure::Failure;
+use super::remote::Remote;
 use crate::api::ErrorBody;
 
 /// How long connecting may take.
@@ -34,13 +35,26 @@ const ANSWER_LENGTH_MAX: usize = 64 << 20;
 /// How the supervisor is reached.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
-    socket: PathBuf,
+    way: Way,
 }
+
+#[derive(Debug, Clone)]
+enum Way {
+    Socket(PathBuf),
+    Https(Remote),
+}
+
+type Sender<B> = http1::SendRequest<B>;
 
 impl Client {
     /// Over this socket.
     pub(crate) fn new(socket: PathBuf) -> Self {
-        Self { socket }
+        Self { way: Way::Socket(socket) }
+    }
+
+    /// Over HTTPS.
+    pub(crate) fn remote(remote: Remote) -> Self {
+        Self { way: Way::Https(remote) }
     }
 
     /// Gets a document.
@@ -109,27 +123,67 @@ impl Client {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let connected = tokio::time::timeout(CONNECT_MAX, UnixStream::connect(&self.socket)).await;
-        let stream = match connected {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(self.unreachable(&error.to_string(), remedy(error.kind()))),
-            Err(_) => return Err(self.unreachable("no connection within 5 s", HANGS)),
+        let connected = tokio::time::timeout(CONNECT_MAX, self.connect()).await;
+        let mut sender = connected.map_err(|_| self.unreachable("no connection within 5 s", HANGS))??;
+        let mut request =
+            Request::builder().method(method).uri(path).header("content-type", "application/json");
+        request = match &self.way {
+            Way::Socket(_) => request.header("host", "supervisor"),
+            Way::Https(remote) => request
+                .header("host", remote.authority())
+                .header("authorization", format!("Bearer {}", remote.token)),
         };
-        let broken = |e: hyper::Error| self.unreachable(&e.to_string(), HANGS);
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let request = request.body(body).map_err(|e| Failure::Failed(e.to_string()))?;
+        sender.send_request(request).await.map_err(|e| self.unreachable(&e.to_string(), HANGS))
+    }
+
+    async fn connect<B>(&self) -> Result<Sender<B>, Failure>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        match &self.way {
+            Way::Socket(socket) => {
+                let stream = UnixStream::connect(socket).await;
+                let stream = stream.map_err(|e| self.unreachable(&e.to_string(), remedy(e.kind())))?;
+                self.greet(TokioIo::new(stream)).await
+            }
+            Way::Https(Remote { url, ca, .. }) => {
+                let stream = engine::https::connect(&url.host, url.port, ca.as_deref()).await;
+                let stream = stream.map_err(|e| match e {
+                    engine::Error::Invalid(_) => Failure::Invalid(e.to_string()),
+                    engine::Error::Refused(_) => self.unreachable(&e.to_string(), UNTRUSTED),
+                    _ => self.unreachable(&e.to_string(), ELSEWHERE),
+                })?;
+                self.greet(TokioIo::new(stream)).await
+            }
+        }
+    }
+
+    async fn greet<B, T>(&self, stream: TokioIo<T>) -> Result<Sender<B>, Failure>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        TokioIo<T>: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    {
+        let greeted = http1::handshake(stream).await;
+        let (sender, connection) = greeted.map_err(|e| self.unreachable(&e.to_string(), HANGS))?;
         // It ends with the body; what goes wrong on it is seen by whoever reads that.
         tokio::spawn(connection);
-        let request = Request::builder().method(method).uri(path).header("host", "supervisor");
-        let request = request.header("content-type", "application/json").body(body);
-        let request = request.map_err(|e| Failure::Failed(e.to_string()))?;
-        sender.send_request(request).await.map_err(broken)
+        Ok(sender)
     }
 
     fn unreachable(&self, why: &str, remedy: &'static str) -> Failure {
-        Failure::Unreachable { socket: self.socket.clone(), why: why.to_owned(), remedy }
+        let at = match &self.way {
+            Way::Socket(socket) => socket.display().to_string(),
+            Way::Https(remote) => remote.url.to_string(),
+        };
+        Failure::Unreachable { at, why: why.to_owned(), remedy }
     }
 }
 
+const ELSEWHERE: &str = "is it running there, with `api.https` in its configuration?";
+const UNTRUSTED: &str = "name who has signed its certificate with --ca, and the host as the certificate does";
 const HANGS: &str = "it may be ending or hanging; its log says more";
 
 fn remedy(kind: ErrorKind) -> &'static str {
@@ -163,7 +217,7 @@ pub(crate) fn refusal(status: StatusCode, body: &[u8]) -> Failure {
         Err(_) => format!("the supervisor answered {status}"),
     };
     match status {
-        StatusCode::NOT_FOUND | StatusCode::CONFLICT => Failure::Denied(text),
+        StatusCode::NOT_FOUND | StatusCode::CONFLICT | StatusCode::UNAUTHORIZED => Failure::Denied(text),
         StatusCode::UNPROCESSABLE_ENTITY => Failure::Unhealthy(text),
         StatusCode::BAD_REQUEST => Failure::Invalid(text),
         _ => Failure::Failed(text),

@@ -1,7 +1,5 @@
 //! Why a command did not do what was asked, by exit code.
 
-use std::path::PathBuf;
-
 /// Sorted by what a script does about it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -12,10 +10,10 @@ pub(crate) enum Failure {
     #[error("{0}")]
     Invalid(String),
     /// Nobody answers on the socket.
-    #[error("cannot reach the supervisor on {}: {why}\n  {remedy}", socket.display())]
+    #[error("cannot reach the supervisor on {at}: {why}\n  {remedy}")]
     Unreachable {
-        /// The socket.
-        socket: PathBuf,
+        /// The socket or the URL.
+        at: String,
         /// What the kernel says.
         why: String,
         /// What to do.

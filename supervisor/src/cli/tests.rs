@@ -97,7 +97,8 @@ fn the_socket_is_named_or_configured_or_the_usual_one() {
 }
 
 fn socket_of(socket: Option<&str>, config: Option<PathBuf>) -> PathBuf {
-    super::socket(&Globals { config, socket: socket.map(PathBuf::from), output: Output::Table })
+    let socket = socket.map(PathBuf::from);
+    super::socket(&Globals { config, socket, url: None, token_file: None, ca: None, output: Output::Table })
 }
 
 #[tokio::test]
@@ -113,8 +114,12 @@ async fn nobody_at_the_socket_is_told_with_what_to_do() {
 
 /// Runs a command against a served API and gives its exit code.
 async fn exit_code(fixture: &Fixture, line: &str) -> u8 {
-    let line = format!("supervisor --socket {} {line}", fixture.socket().display());
-    dispatch(parsed(&line).expect("a command")).await.map_or_else(|failure| failure.exit_code(), |()| 0)
+    run(&format!("supervisor --socket {} {line}", fixture.socket().display())).await
+}
+
+/// Runs a command line and gives its exit code.
+pub(crate) async fn run(line: &str) -> u8 {
+    dispatch(parsed(line).expect("a command")).await.map_or_else(|failure| failure.exit_code(), |()| 0)
 }
 
 #[tokio::test]

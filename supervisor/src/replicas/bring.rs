@@ -10,7 +10,7 @@ use policies::id::{ImageId, ServiceName};
 use serde::{Deserialize, Serialize};
 
 /// One image at a replica.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct ReplicaImage {
     /// Its id.
     pub(crate) id: String,
@@ -33,7 +33,7 @@ pub(crate) struct ReplicaImage {
 }
 
 /// An image that is in the local store now.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct FetchedImage {
     /// Its id.
     pub(crate) id: String,

@@ -182,6 +182,7 @@ impl Pusher {
         let mut record = plain(Some(self.service.as_str()), "image-replicated", text);
         record.image = Some(image.id.to_string());
         record.took_ms = Some(took.as_secs_f64() * 1e3);
+        record.replica = Some(self.replica().url().to_owned());
         self.inner.events.record(record);
     }
 
@@ -193,7 +194,9 @@ impl Pusher {
         drop(state);
         if !std::mem::replace(&mut self.is_out, true) {
             let text = format!("images are not replicated to {}: {error}", self.replica().url());
-            self.inner.events.record(plain(Some(self.service.as_str()), "replica-failed", text));
+            let mut record = plain(Some(self.service.as_str()), "replica-failed", text).for_error(error);
+            record.replica = Some(self.replica().url().to_owned());
+            self.inner.events.record(record);
         }
     }
 

@@ -1,10 +1,10 @@
 //! What peers bring: let in where `api.listen` says, told to whoever runs here.
 
-use engine::error::{Error, Report};
+use engine::https;
 use engine::images::Store;
 use engine::replica::Epochs;
 use engine::replica::peer::{Arrived, Holding, Receiver};
-use tokio::net::{TcpListener, lookup_host};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -32,13 +32,8 @@ impl Reception {
         let (Some(listen), Some(tls)) = (&api.listen, &api.tls) else { return Ok(None) };
         let (sender, arrived) = mpsc::channel(ARRIVED_WAITING);
         let receiver = Receiver::new(store, known, crate::assemble::tls(tls), sender)?;
-        let host = listen.host.as_str();
-        let unknown = |why: &str| {
-            Error::Invalid(Report::new(format!("find the address {listen} of api.listen: {why}")))
-        };
-        let mut addresses = lookup_host((host, listen.port)).await.map_err(|e| unknown(&e.to_string()))?;
-        let address = addresses.next().ok_or_else(|| unknown("there is none"))?;
-        Ok(Some(Self { receiver, listener: Receiver::bind(address).await?, arrived }))
+        let listener = https::bind(&listen.host, listen.port, "api.listen").await?;
+        Ok(Some(Self { receiver, listener, arrived }))
     }
 
     /// Lets peers in until `stop`.

@@ -28,7 +28,7 @@ use crate::service::Message;
 const FORMAT: u32 = 1;
 
 /// What a node says of itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct NodeSaid {
     format: u32,
     /// The supervisor's version.
@@ -42,7 +42,7 @@ pub(crate) struct NodeSaid {
 }
 
 /// What it says of one service.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct ServiceSaid {
     /// `holder`, `standby`, `acquiring`.
     pub(crate) role: String,
@@ -59,7 +59,7 @@ pub(crate) struct ServiceSaid {
 }
 
 /// A node of the cluster, as this one knows it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct NodeSeen {
     /// Its name.
     pub(crate) node: String,

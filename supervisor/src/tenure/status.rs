@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// A service's lease, as this node sees it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct LeaseStatus {
     /// `holder`, `standby`, `acquiring`.
     pub(crate) role: String,

@@ -3,8 +3,6 @@
 //! A file of 32 random bytes is used as it is; a passphrase goes through Argon2id, whose salt and costs stand beside each wrapped
 //! data key. It refuses files that anybody else may read, and costs out of all proportion.
 
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use argon2::{Algorithm, Argon2, Params, Version};
@@ -12,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::KeySource;
-use crate::durable::{failed, open_regular};
+use crate::durable;
 use crate::error::{Error, Report, Result};
 use crate::images::cipher::{KEY_LENGTH, KeyBytes, random};
 
@@ -147,26 +145,12 @@ fn argon2id(words: &[u8], (memory, passes, lanes): (u32, u32, u32), salt: &[u8])
     Ok(key)
 }
 
-/// Reads a file that belongs to us or root, and that nobody else may read; a little more than `length_max` is read to notice more.
+/// Reads a key file; a little more than `length_max` is read to notice more.
 fn read_private(path: &Path, length_max: usize) -> Result<Zeroizing<Vec<u8>>> {
-    let file = open_regular(path).map_err(|error| match error {
+    durable::read_private("key file", path, length_max).map_err(|error| match error {
         Error::Invalid(report) => Error::Invalid(report.remedy(how_to_make(path))),
         other => other,
-    })?;
-    let found = file.metadata().map_err(|e| failed("look at", path, e))?;
-    let mode = found.mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        let text = format!("key file can be read or written by others, mode {mode:04o}: {}", path.display());
-        return Err(Error::Refused(Report::new(text).remedy(format!("chmod 600 {}", path.display()))));
-    }
-    if found.uid() != 0 && found.uid() != nix::unistd::geteuid().as_raw() {
-        let text = format!("key file belongs to another user, uid {}: {}", found.uid(), path.display());
-        return Err(Error::Refused(Report::new(text).remedy(format!("chown root {}", path.display()))));
-    }
-    // As long as may be from the beginning: a vector that grows leaves copies behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(length_max + 3));
-    file.take(length_max as u64 + 3).read_to_end(&mut bytes).map_err(|e| failed("read", path, e))?;
-    Ok(bytes)
+    })
 }
 
 fn how_to_make(path: &Path) -> String {

@@ -4,7 +4,6 @@
 //! before an image is acknowledged. It refuses images of services that this node holds itself: their only writer is here.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,24 +14,19 @@ use hyper::body::{Bytes, Frame, Incoming as Body};
 use hyper::header::CONTENT_TYPE;
 use hyper::service::service_fn;
 use hyper::{Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use policies::id::{Epoch, ImageId, ServiceName};
 use policies::image::ImageVerdict;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
-use tokio_rustls::TlsAcceptor;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 
 use super::request::Request;
 use super::{Begun, DOCUMENT_MAX, Entry, Refusal, watched, write};
 use crate::error::{Error, Report, Result};
+use crate::https;
 use crate::images::{Incoming, Store};
 use crate::replica::tls::Files;
 use crate::replica::{Chunks, Epochs, blocking, read_all, write_all};
 
-/// Peers, and a few requests of each.
-const CONNECTIONS_MAX: usize = 64;
-/// How long a peer may take to show its certificate, or to begin a request.
-const GREETING_MAX: Duration = Duration::from_secs(10);
 /// How long a peer may be silent in the middle of a body.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
@@ -98,66 +92,15 @@ impl Receiver {
         Ok(Self { store, epochs, holding, files, arrived, slots: Mutex::default() })
     }
 
-    /// Binds an address.
-    ///
-    /// # Errors
-    /// `Refused` when it cannot be had.
-    pub async fn bind(address: SocketAddr) -> Result<TcpListener> {
-        let bound = TcpListener::bind(address).await;
-        bound.map_err(|e| {
-            let report = Report::new(format!("cannot listen on {address}")).because(e);
-            Error::Refused(report.remedy("choose another api.listen, or end who uses it"))
-        })
-    }
-
     /// Answers until it is dropped. Connections end with it.
     pub async fn serve(self, listener: TcpListener) {
+        let files = self.files.clone();
         let receiver = Arc::new(self);
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let mut connections = tokio::task::JoinSet::new();
-        loop {
-            while connections.try_join_next().is_some() {}
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    // Out of descriptors: those in use will be free again.
-                    tracing::warn!(%error, "a peer could not be let in");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
-            let receiver = Arc::clone(&receiver);
-            connections.spawn(async move {
-                let _place = place;
-                receiver.connection(stream).await;
-            });
-        }
-    }
-
-    async fn connection(self: Arc<Self>, stream: TcpStream) {
-        let peer = stream.peer_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string());
-        let config = match self.files.server() {
-            Ok(config) => config,
-            Err(error) => return tracing::warn!(%error, "peers cannot be let in"),
-        };
-        let greeting = tokio::time::timeout(GREETING_MAX, TlsAcceptor::from(config).accept(stream)).await;
-        let stream = match greeting {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return tracing::warn!(peer, %error, "a peer was refused"),
-            Err(_) => return tracing::debug!(peer, "a peer said nothing"),
-        };
         let answer = service_fn(move |request| {
-            let receiver = Arc::clone(&self);
+            let receiver = Arc::clone(&receiver);
             async move { Ok::<_, std::convert::Infallible>(receiver.answer(request).await) }
         });
-        let serving = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .serve_connection(TokioIo::new(stream), answer);
-        if let Err(error) = serving.await {
-            // Cut, or given up in the middle: the peer begins again.
-            tracing::debug!(peer, %error, "a connection of a peer has ended");
-        }
+        https::serve(listener, move || files.server(), answer).await;
     }
 
     async fn answer(&self, request: hyper::Request<Body>) -> Answer {

@@ -118,6 +118,47 @@ async fn a_reader_that_fell_behind_catches_up() {
     assert_eq!(found, (2..=2001).collect::<Vec<_>>());
 }
 
+/// One server-sent event, without comments that only say that we are there.
+async fn sent(body: &mut Incoming, gathered: &mut String) -> (u64, EventRecord) {
+    loop {
+        if let Some(end) = gathered.find("\n\n") {
+            let block: String = gathered.drain(..end + 2).collect();
+            let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name));
+            let Some(data) = field("data: ") else { continue };
+            let id = field("id: ").expect("a number").parse().expect("a number");
+            return (id, serde_json::from_str(data).expect("an event"));
+        }
+        let frame = tokio::time::timeout(LIMIT, body.frame()).await.expect("in time").expect("more to come");
+        let data = frame.expect("whole").into_data().expect("data");
+        gathered.push_str(std::str::from_utf8(&data).expect("text"));
+    }
+}
+
+#[tokio::test]
+async fn server_sent_events_go_on_where_the_reader_was() {
+    let fixture = Fixture::new().await;
+    record(&fixture, Some("web"), 5);
+    let headers = [("accept", "text/event-stream"), ("last-event-id", "3")];
+    // `kept=false` is for those who have seen nothing yet.
+    let response = fixture.send_with("GET", "/v1/events?kept=false", &headers, "").await;
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let (mut body, mut gathered) = (response.into_body(), String::new());
+    for expected in [4, 5] {
+        let (id, record) = sent(&mut body, &mut gathered).await;
+        assert_eq!((id, record.seq), (expected, expected));
+    }
+    record(&fixture, Some("web"), 1);
+    assert_eq!(sent(&mut body, &mut gathered).await.0, 6);
+
+    let fresh = fixture.send_with("GET", "/v1/events?kept=false", &headers[..1], "").await;
+    let (mut body, mut gathered) = (fresh.into_body(), String::new());
+    record(&fixture, Some("web"), 1);
+    assert_eq!(sent(&mut body, &mut gathered).await.0, 7, "only what happens from now on");
+
+    let strange = fixture.send_with("GET", "/v1/events", &[headers[0], ("last-event-id", "x")], "").await;
+    assert_eq!(strange.status(), 400);
+}
+
 #[tokio::test]
 async fn following_ends_with_the_supervisor() {
     let mut fixture = Fixture::new().await;

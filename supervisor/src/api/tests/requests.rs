@@ -61,3 +61,14 @@ async fn what_cannot_be_asked_is_refused_with_a_word() {
         assert!(answer["error"].as_str().is_some_and(|text| !text.is_empty()), "{method} {path} {answer}");
     }
 }
+
+#[tokio::test]
+async fn a_page_of_another_site_may_look_and_not_ask() {
+    let fixture = Fixture::new().await;
+    let foreign = [("sec-fetch-site", "cross-site"), ("origin", "https://elsewhere")];
+    let refused = fixture.send_with("POST", "/v1/services/web/checkpoint", &foreign, "").await;
+    assert_eq!(refused.status(), 403);
+    assert_eq!(fixture.send_with("GET", "/v1/status", &foreign, "").await.status(), 200);
+    let own = [("sec-fetch-site", "same-origin"), ("origin", "http://x")];
+    assert_eq!(fixture.send_with("POST", "/v1/services/web/checkpoint", &own, "").await.status(), 200);
+}

@@ -10,7 +10,7 @@ use engine::address::Address;
 use policies::id::ServiceName;
 
 use super::Task;
-use crate::events::{Events, plain};
+use crate::events::{Events, failed, plain};
 
 /// How long a failed attempt is left alone.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
@@ -24,7 +24,7 @@ pub(super) fn of(failover: &Failover, service: &ServiceName, events: &Events) ->
             None => address,
         }),
         Err(error) => {
-            events.record(plain(Some(service.as_str()), "address-failed", error.to_string()));
+            events.record(failed(Some(service.as_str()), "address-failed", &error));
             None
         }
     }
@@ -43,12 +43,12 @@ impl Task {
                         let text = format!("{address} is on {}", taken.device);
                         return events.record(plain(Some(service.as_str()), "address-taken", text));
                     }
-                    Err(error) => error.to_string(),
+                    Err(error) => error,
                 };
                 // Once an obstacle.
-                if said.as_ref() != Some(&error) {
-                    events.record(plain(Some(service.as_str()), "address-failed", error.clone()));
-                    said = Some(error);
+                if said != Some(error.to_string()) {
+                    events.record(failed(Some(service.as_str()), "address-failed", &error));
+                    said = Some(error.to_string());
                 }
                 tokio::time::sleep(AGAIN_AFTER).await;
             }

@@ -1,0 +1,30 @@
+//! `GET /metrics`, for Prometheus and whoever reads its text.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use engine::error::{Error, Report};
+
+use super::Api;
+use super::answer::{ErrorBody, Failure};
+use super::images::in_store;
+use crate::metrics::{Format, StoreFacts};
+
+/// All metrics: Prometheus' text, or OpenMetrics for whoever accepts it.
+#[utoipa::path(get, path = "/metrics", responses(
+    (status = 200, description = "The metrics", content_type = "text/plain", body = String),
+    (status = "default", description = "A refusal", body = ErrorBody)))]
+pub(super) async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Result<Response, Failure> {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let format = Format::accepted(accept.unwrap_or_default());
+    let store = in_store(&api, |store| {
+        let settings = store.settings();
+        // A disk that cannot be asked has no room that is known of.
+        let free = store.free_space().unwrap_or(0);
+        StoreFacts { free, min_free: settings.min_free, max: settings.max_total_size }
+    });
+    let store = store.await?;
+    let encoded = api.control.metrics().encode(&api.control.status().await, store, format);
+    let encoded = encoded.map_err(|e| Error::Internal(Report::new("write the metrics").because(e)))?;
+    Ok(([(header::CONTENT_TYPE, format.content_type())], encoded).into_response())
+}
