@@ -89,9 +89,9 @@ fn a_hook_that_hangs_delays_no_recovery_and_ends_with_the_supervisor() {
     let hung = hanging(&pids);
     // A second crash while the hook still hangs with the first.
     crash(&node);
-    assert!(hung.iter().all(|pid| is_there(pid)), "the hook was to hang: {hung:?}");
+    assert!(hung.iter().all(is_there), "the hook was to hang: {hung:?}");
     node.stop();
-    wait_until(LIMIT, "what the hook had started is gone", || !hung.iter().any(|pid| is_there(pid)));
+    wait_until(LIMIT, "what the hook had started is gone", || !hung.iter().any(is_there));
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn a_hook_that_hangs_is_killed_in_time_and_that_is_said() {
     let failed = node.wait_for_event(mark, "hook-failed", |_| true);
     assert!(failed.text.starts_with("on_event was not told of `noticed`"), "{}", failed.text);
     assert!(failed.text.contains("did not finish within 2s"), "{}", failed.text);
-    assert!(!hung.iter().any(|pid| is_there(pid)), "{hung:?}");
+    assert!(!hung.iter().any(is_there), "{hung:?}");
 }
 
 /// Writes the pids of itself and of a child into a file, and stays.
