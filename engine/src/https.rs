@@ -219,6 +219,7 @@ fn known_authorities() -> RootCertStore {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tests set the scene with plain files")]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 

@@ -38,7 +38,7 @@ struct Inner {
 
 #[derive(Debug)]
 enum ToDisk {
-    Record(EventRecord),
+    Record(Box<EventRecord>),
     /// Say when everything before this is written.
     Tell(mpsc::SyncSender<()>),
 }
@@ -72,7 +72,7 @@ impl Events {
             *next += 1;
             // Nobody may be following.
             let _ = self.inner.live.send(record.clone());
-            self.inner.to_disk.try_send(ToDisk::Record(record.clone())).is_ok()
+            self.inner.to_disk.try_send(ToDisk::Record(Box::new(record.clone()))).is_ok()
         };
         let service = record.service.as_deref().unwrap_or("-");
         match record.kind.as_str() {
