@@ -39,9 +39,9 @@ pub use reference::reference;
 pub use schema::schema;
 pub use settings::{
     Address, Api, CgroupMode, CheckpointPlan, Cluster, ClusterTls, Compression, CpuCap, CriuOptions, Docker,
-    ExecProbe, Failback, Failover, GrpcProbe, Hooks, Hot, HttpProbe, HttpTarget, Https, Isolation, KeyFile, Lease,
-    NetworkAddress, NetworkLock, Node, Output, Podman, Probe, ProbeKind, ProbeTls, Process, Recipe, Replica,
-    ReplicaPlace, Runc, Runtime, Service, Store, Tcp, Tls, Webhook,
+    ExecProbe, Failback, Failover, GrpcProbe, Hooks, Hot, HttpProbe, HttpTarget, Https, Isolation, KeyFile,
+    Lease, NetworkAddress, NetworkLock, Node, Output, Podman, Probe, ProbeKind, ProbeTls, Process, Recipe,
+    Replica, ReplicaPlace, Runc, Runtime, Service, Store, Tcp, Tls, Webhook,
 };
 
 use crate::error::Draft;

@@ -23,7 +23,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::durable::read_private;
 use crate::error::{Error, Report, Result};
-use crate::replica::tls::{roots, certificates, private_key, unusable};
+use crate::replica::tls::{certificates, private_key, roots, unusable};
 
 /// Peers or operators, and a few requests of each.
 const CONNECTIONS_MAX: usize = 64;

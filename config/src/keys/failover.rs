@@ -61,7 +61,7 @@ pub(super) static FAILOVER: Section = Section {
             "apart",
             TEXTS,
             "services need not be kept apart",
-            "[\"db-two\"]",
+            "[\"other\"]",
             "Services that are not to run on the same node as this one, if there is another that is ready.",
         ),
         Key::optional(

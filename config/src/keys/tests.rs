@@ -18,6 +18,7 @@ fn around(title: &str) -> &'static str {
         "cluster.tls" => "[cluster.tls]\n{}\n",
         "service.NAME.failover" => {
             "[cluster]\nlease = 'etcd'\nendpoints = ['http://a:1']\n\
+             [service.other]\nrunc.bundle = '/b'\n\
              [service.db]\nrunc.bundle = '/b'\n[service.db.failover]\n{}\n"
         }
         "api.tls" => "[api.tls]\n{}\n",
