@@ -4,6 +4,8 @@ mod address;
 mod ask;
 mod leave;
 mod note;
+mod resume;
+mod said;
 mod turn;
 
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use engine::runtime::Runtime;
 use policies::id::{Epoch, ServiceName};
 use policies::lease::holder::{self, Holder};
 use policies::lease::standby::{self, Standby};
-use policies::lease::{Legacy, Moment, Replicated, Sighting};
+use policies::lease::{Moment, Replicated};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
@@ -173,44 +175,6 @@ pub(crate) fn spawn(ground: &Ground, service: ServiceName, wanted: Wanted, node:
 }
 
 impl Task {
-    /// A lease that an earlier supervisor of this node held is gone on with, if it still is ours.
-    async fn resume(&mut self) {
-        let Some(held) = self.noted() else {
-            // What an earlier supervisor may have left of it.
-            return self.release_address().await;
-        };
-        match self.renew_until_answered(&held).await {
-            Ok(sent) => {
-                let epoch = held.epoch();
-                self.hold(held, sent);
-                self.resumed = true;
-                self.tell("lease-held", format!("the lease is still held here, in epoch {epoch}"));
-                self.begin(Arrival::AsFound).await;
-            }
-            Err(error) => {
-                self.tell("lease-lost", format!("the lease of an earlier supervisor is not ours: {error}"));
-                self.end("its lease was lost while no supervisor ran").await;
-            }
-        }
-    }
-
-    /// A store that is away is no answer. Until it may be lost for sure the service runs on; the limit that its shim keeps stands.
-    async fn renew_until_answered(&self, held: &Held) -> engine::Result<Moment> {
-        let settings = &self.ground.cluster.settings;
-        let hopeless = now().after(settings.ttl);
-        let legacy = self.legacy().await;
-        loop {
-            let sent = clock::now()?;
-            match self.keeper().renew(held, &legacy).await {
-                Ok(()) => return Ok(sent),
-                Err(engine::Error::Unavailable(_)) if !now().has_passed(hopeless) => {
-                    tokio::time::sleep(settings.renew_interval / 4).await;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
     async fn step(&mut self, wishes: &mut mpsc::Receiver<Wish>) {
         let now = now();
         let standby = if self.resumed { None } else { self.standby.deadline() };
@@ -392,70 +356,6 @@ impl Task {
 
     fn wants_prepared(&self) -> bool {
         self.holder.is_none() && self.preparing.is_none()
-    }
-
-    fn was_prepared(
-        &mut self,
-        prepared: Result<Option<(Replicated, Prepared)>, String>,
-        unable: Option<String>,
-    ) {
-        self.preparing = None;
-        self.prepare_at = tokio::time::Instant::now() + self.ground.cluster.settings.renew_interval;
-        let why = match prepared {
-            Ok(Some(newest)) => {
-                self.prepared = Some(newest);
-                None
-            }
-            Ok(None) => Some("there is no image of it yet".to_owned()),
-            Err(why) => Some(why),
-        };
-        let image = self.prepared.as_ref().map(|(image, _)| image.image.to_string());
-        let why = self.unfit.why(now()).or(unable).or(why);
-        self.publish_readiness(image, why);
-    }
-
-    fn saw(&mut self, sighting: &Sighting) {
-        self.stopped_there = sighting.legacy.stopped;
-        if let Some(image) = &sighting.legacy.replicated {
-            self.ground.tenures.replicated(&self.service, image.clone());
-        }
-        let holder = sighting.holding.as_ref().map(|holding| holding.node.to_string());
-        let epoch = sighting.epoch.0;
-        self.ground.tenures.set_status(&self.service, |status| {
-            (status.holder, status.epoch, status.stopped) = (holder, epoch, sighting.legacy.stopped);
-        });
-        if self.holder.is_none() {
-            self.set_role("standby");
-        }
-    }
-
-    fn set_role(&self, role: &str) {
-        let before = self.ground.tenures.status(self.service.as_str());
-        if before.is_none_or(|before| before.role != role) {
-            self.ground.tenures.set_status(&self.service, |status| role.clone_into(&mut status.role));
-            self.ground.nodes.news();
-        }
-    }
-
-    /// What this node could do for the service now: others choose by it.
-    fn publish_readiness(&self, image: Option<String>, why: Option<String>) {
-        let before = self.ground.tenures.status(self.service.as_str()).unwrap_or_default();
-        if (&before.prepared, &before.not_ready) != (&image, &why) {
-            self.ground.tenures.set_status(&self.service, |status| {
-                (status.prepared, status.not_ready) = (image, why);
-            });
-            self.ground.nodes.news();
-        }
-    }
-
-    /// What is said with each renewal for whoever holds the lease next.
-    async fn legacy(&self) -> Legacy {
-        let entry = self.ground.control.entry(self.service.as_str()).await;
-        Legacy {
-            replicated: self.ground.tenures.floor(&self.service),
-            next: self.leaving.as_ref().and_then(Leaving::next),
-            stopped: entry.is_ok_and(|entry| entry.status.borrow().state == "stopped"),
-        }
     }
 
     fn tell(&self, kind: &str, text: String) {
