@@ -36,10 +36,11 @@ mod segment;
 mod space;
 mod uses;
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use policies::id::{ImageId, ServiceName};
 use policies::image::ImageVerdict;
@@ -47,7 +48,7 @@ use policies::image::ImageVerdict;
 pub use block::Codec;
 pub use head::{HEAD_LENGTH_MAX, Head};
 pub use hot::{Hot, Staging};
-pub use incoming::{Incoming, PartWriter};
+pub use incoming::{Incoming, PartWriter, Way};
 pub use keys::{KeySource, Keyring};
 pub use list::ImageRecord;
 pub use manifest::{About, FileEntry, Manifest, RuntimeFacts, SegmentEntry, SegmentKind, Sizes};
@@ -117,9 +118,20 @@ struct Inner {
     places: Places,
     boot_id: String,
     uses: Arc<Uses>,
+    /// Of each service one image is fetched at a time.
+    fetching: Mutex<HashMap<ServiceName, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Store {
+    /// Waits until nobody else fetches an image of this service.
+    pub async fn fetch_alone(&self, service: &ServiceName) -> tokio::sync::OwnedMutexGuard<()> {
+        let own = {
+            let mut fetching = self.inner.fetching.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(fetching.entry(service.clone()).or_default())
+        };
+        own.lock_owned().await
+    }
+
     /// Opens a store, creating its folders, and removes what a dead supervisor left half-done.
     ///
     /// # Errors
@@ -132,7 +144,8 @@ impl Store {
         }
         let spill = spill(&settings)?;
         let places = Places { store: settings.path.clone(), memory: settings.hot.clone(), spill };
-        let inner = Inner { settings, places, boot_id, uses: Arc::new(Uses::default()) };
+        let inner =
+            Inner { settings, places, boot_id, uses: Arc::new(Uses::default()), fetching: Mutex::default() };
         let store = Self { inner: Arc::new(inner) };
         let swept = prune::sweep(&store)?;
         rekey::adopt(&store)?;

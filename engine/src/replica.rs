@@ -35,7 +35,7 @@ pub use epochs::Epochs;
 pub use pace::Pace;
 
 use crate::error::{Error, Report, Result};
-use crate::images::{Head, Incoming, Outgoing, PartWriter, Sizes, Store};
+use crate::images::{Head, Incoming, Outgoing, PartWriter, Sizes, Store, Way};
 use crate::runtime::Effect;
 
 /// Pieces of a segment on their way.
@@ -226,12 +226,24 @@ impl Replica {
         let head = decode(&bytes, (service, id))?;
         let verdict = self.place.list(service).await?.into_iter().find(|listed| listed.id == *id);
         let verdict = verdict.map_or(head.about().verdict, |listed| listed.verdict);
-        let opened = store.clone();
-        let Some(incoming) = blocking(move || opened.incoming(&bytes)).await? else {
+        let alone = store.fetch_alone(service).await;
+        let (opened, of) = (store.clone(), (service.clone(), id.clone()));
+        let incoming = blocking(move || {
+            opened.forget_incoming(&of.0, Way::Fetched, Some(&of.1))?;
+            opened.incoming(&bytes, Way::Fetched)
+        });
+        let Some(incoming) = incoming.await? else {
             return Ok(head.sizes());
         };
         let incoming = self.fetch_parts(incoming, (service, id)).await?;
-        blocking(move || incoming.commit(verdict)).await.map(|manifest| manifest.sizes)
+        // To the end of it, whoever still waits for that.
+        blocking(move || {
+            let committed = incoming.commit(verdict);
+            drop(alone);
+            committed
+        })
+        .await
+        .map(|manifest| manifest.sizes)
     }
 
     async fn fetch_parts(

@@ -93,6 +93,7 @@ impl Pair {
         wait_until(LIMIT, "the standby is ready with it", || {
             self.other.status("counter")["lease"]["prepared"] == image.as_str()
         });
+        wait_ready(&self.one, &self.other, &image);
         image
     }
 }
@@ -116,6 +117,21 @@ impl Leases {
         node.set_in("cluster", "lease", "\"etcd\"");
         node.set_in("cluster", "endpoints", &format!("[{}]", urls.join(", ")));
     }
+}
+
+/// What the node says of another.
+#[must_use]
+pub fn seen(from: &Node, node: &str) -> Option<Value> {
+    let all = from.json(&["status", "--cluster"]);
+    all.as_array()?.iter().find(|seen| seen["node"] == node).cloned()
+}
+
+/// Waits until a node knows that another could take the service over from this image.
+pub fn wait_ready(from: &Node, node: &Node, image: &str) {
+    wait_until(LIMIT, "the other is ready and that is known", || {
+        seen(from, node.name())
+            .is_some_and(|said| said["there"] == true && said["services"]["counter"]["prepared"] == image)
+    });
 }
 
 /// As TOML has it.

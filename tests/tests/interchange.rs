@@ -93,7 +93,7 @@ fn ours_is_restored_by_podman_elsewhere() {
 #[test]
 fn podmans_is_restored_by_us() {
     let Some(containers) = Containers::or_skip(Engine::Podman) else { return };
-    let (container, volume, node, sequence) = with_sequence(&containers);
+    let (container, volume, mut node, sequence) = with_sequence(&containers);
     let folder = node.folder().to_owned();
     let theirs = containers.reserve("theirs");
     let their_volume = format!("{}-volume", theirs.name());
@@ -140,6 +140,8 @@ fn podmans_is_restored_by_us() {
         // At its own address, which the other one has now.
         containers.done(&["container", "restore", "--keep", "--ignore-static-ip", theirs.name()]);
     }
+    // It would create its container again.
+    node.stop();
     drop((container, theirs));
     containers.done(&["volume", "rm", &volume, &their_volume]);
 }

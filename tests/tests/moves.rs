@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use system_tests::pair::{Leases, Pair, lose, quoted, runs};
+use system_tests::pair::{Leases, Pair, lose, quoted, runs, seen, wait_ready};
 use system_tests::pki::{certificates, tls};
 use system_tests::{Etcd, Host, LIMIT, Node, Runtime, wait_for, wait_until};
 
@@ -15,20 +15,6 @@ fn bucket() -> Leases {
 
 fn holder(node: &Node) -> Value {
     node.status("counter")["lease"]["holder"].clone()
-}
-
-/// What the node says of another.
-fn seen(from: &Node, node: &str) -> Option<Value> {
-    let all = from.json(&["status", "--cluster"]);
-    all.as_array()?.iter().find(|seen| seen["node"] == node).cloned()
-}
-
-/// Waits until a node knows that another could take the service over from this image.
-fn wait_ready(from: &Node, node: &Node, image: &str) {
-    wait_until(LIMIT, "the other is ready and that is known", || {
-        seen(from, node.name())
-            .is_some_and(|said| said["there"] == true && said["services"]["counter"]["prepared"] == image)
-    });
 }
 
 #[test]
@@ -154,7 +140,6 @@ fn what_nothing_helps_here_is_brought_back_by_a_standby() {
         return;
     };
     let image = pair.replicate(9);
-    wait_ready(&pair.one, &pair.other, &image);
     let (one, other) = (pair.one.mark(), pair.other.mark());
     pair.one.signal_service("counter", Signal::SIGKILL);
     let back = pair.other.wait_for_event(other, "recovered", |_| true);
@@ -200,8 +185,7 @@ fn a_service_that_fails_again_and_again_is_moved_to_a_healthy_host() {
     }) else {
         return;
     };
-    let image = pair.replicate(2);
-    wait_ready(&pair.one, &pair.other, &image);
+    pair.replicate(2);
     let mark = pair.one.mark();
     pair.one.signal_service("counter", Signal::SIGKILL);
     pair.one.wait_for_event(mark, "recovered", |_| true);

@@ -14,11 +14,20 @@ use policies::image::ImageVerdict;
 use super::head::Head;
 use super::manifest::{Manifest, Opened};
 use super::outgoing::{Part, parts};
-use super::places::{INCOMING, ids_in};
+use super::places::{FETCHED, INCOMING, ids_in};
 use super::uses::Use;
 use super::{Store, archive, space};
 use crate::durable::{self, NewFile, fail_point, failed, remove_tree};
 use crate::error::{Error, Report, Result};
+
+/// Who brings an image. Each way has a folder of its own: what one writes the other never touches, and whoever is first makes the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// A peer sends it.
+    Sent,
+    /// It is fetched from a replica.
+    Fetched,
+}
 
 /// Half an image, or less.
 #[derive(Debug)]
@@ -31,12 +40,13 @@ pub struct Incoming {
 }
 
 impl Store {
-    /// A place for the image of this head, with what has come of it earlier. `None`: the image is there already, and the same.
+    /// A place for the image of this head, with what has come of it earlier by this way; there must be one at a time for each service and way.
+    /// `None`: the image is there already, and the same.
     ///
     /// # Errors
     /// `Corrupt` for what is no head of an image; `Refused` when it is encrypted under a key that is not ours, so that nobody here could see whether
     /// it is whole; `Invalid` when another image of that name is there; `Unavailable` without room.
-    pub fn incoming(&self, head: &[u8]) -> Result<Option<Incoming>> {
+    pub fn incoming(&self, head: &[u8], way: Way) -> Result<Option<Incoming>> {
         let head = Head::decode(head)?;
         let opened = head.open(&self.settings().keys)?;
         let (service, id) = (head.service().clone(), head.id().clone());
@@ -45,7 +55,7 @@ impl Store {
         if self.places().image(&service, &id).exists() || owner.is_some_and(|owner| owner != service) {
             return self.has_the_same(&opened.manifest).map(|()| None);
         }
-        let folder = self.places().incoming(&service, &id);
+        let folder = self.places().incoming(&service, &id, way.prefix());
         durable::create_dir(&self.places().service(&service))?;
         durable::create_dir(&folder)?;
         let incoming = Incoming { store: self.clone(), opened, head, folder, _held: held };
@@ -53,14 +63,14 @@ impl Store {
         Ok(Some(incoming))
     }
 
-    /// Throws away what has come of images of a service that nobody goes on with.
+    /// Throws away what has come by this way of images of a service that nobody goes on with.
     ///
     /// # Errors
     /// By what the disk says.
-    pub fn forget_incoming(&self, service: &ServiceName, but: Option<&ImageId>) -> Result<()> {
-        let begun = ids_in(&self.places().service(service), INCOMING)?;
+    pub fn forget_incoming(&self, service: &ServiceName, way: Way, but: Option<&ImageId>) -> Result<()> {
+        let begun = ids_in(&self.places().service(service), way.prefix())?;
         let mut given_up = begun.iter().filter(|id| Some(*id) != but);
-        given_up.try_for_each(|id| remove_tree(&self.places().incoming(service, id)))
+        given_up.try_for_each(|id| remove_tree(&self.places().incoming(service, id, way.prefix())))
     }
 
     /// That the image which bears this id is the one that is meant.
@@ -73,6 +83,15 @@ impl Store {
                 Err(Error::Invalid(Report::new(text)))
             }
             Err(error) => Err(error),
+        }
+    }
+}
+
+impl Way {
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::Sent => INCOMING,
+            Self::Fetched => FETCHED,
         }
     }
 }
@@ -140,6 +159,15 @@ impl Incoming {
             NewFile::resume(&self.folder.join(&part.name))?.0.finish()?;
         }
         fail_point("incoming.complete");
+        let (service, id) = (&self.manifest().service, &self.manifest().id);
+        // Of two who bring it one is first.
+        let alone = self.store.uses().unpack(id);
+        if self.store.places().image(service, id).exists() {
+            self.store.has_the_same(self.manifest())?;
+            drop(alone);
+            let manifest = self.opened.manifest.clone();
+            return self.discard().map(|()| manifest);
+        }
         let known = (self.head.manifest(), &self.opened, self.head.wrapped());
         match archive::adopt(&self.store, &self.folder, known, verdict) {
             Ok(()) => Ok(self.opened.manifest),

@@ -3,7 +3,8 @@
 //! ```text
 //! <store>/<service>/<id>/              a durable image: manifest, state.seg, memory-N.seg, files-N.seg, key if it is encrypted
 //! <store>/<service>/.staging-<id>/     one that is being committed or imported
-//! <store>/<service>/.incoming-<id>/    one that a replica sends, or that is fetched from one: kept over a restart, to be gone on with
+//! <store>/<service>/.incoming-<id>/    one that a peer sends: kept over a restart, to be gone on with
+//! <store>/<service>/.fetched-<id>/     one that is fetched from a replica: the same; apart, so that whoever brings it has its own
 //! <store>/<service>/.trash-<id>/       one that is being removed
 //! <store>/<service>/.files-<id>/       captured files of a hot image (on disk: they may be big)
 //! <store>/<service>/.hot-<id>/         a hot image when memory is short: criu/, seal
@@ -27,6 +28,7 @@ use crate::error::Result;
 
 pub(super) const STAGING: &str = ".staging-";
 pub(super) const INCOMING: &str = ".incoming-";
+pub(super) const FETCHED: &str = ".fetched-";
 pub(super) const TRASH: &str = ".trash-";
 pub(super) const FILES: &str = ".files-";
 pub(super) const HOT: &str = ".hot-";
@@ -63,8 +65,9 @@ impl Places {
         self.service(service).join(format!("{STAGING}{id}"))
     }
 
-    pub(super) fn incoming(&self, service: &ServiceName, id: &ImageId) -> PathBuf {
-        self.service(service).join(format!("{INCOMING}{id}"))
+    /// `way` is [`INCOMING`] or [`FETCHED`].
+    pub(super) fn incoming(&self, service: &ServiceName, id: &ImageId, way: &str) -> PathBuf {
+        self.service(service).join(format!("{way}{id}"))
     }
 
     pub(super) fn trash(&self, service: &ServiceName, id: &ImageId) -> PathBuf {

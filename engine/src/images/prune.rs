@@ -8,7 +8,7 @@ use std::path::Path;
 use policies::id::{ImageId, ServiceName};
 
 use super::hot::Seal;
-use super::places::{FILES, HOT, INCOMING, SEAL_NAME, STAGING, Spill, TRASH, ids_in, names_in};
+use super::places::{FETCHED, FILES, HOT, INCOMING, SEAL_NAME, STAGING, Spill, TRASH, ids_in, names_in};
 use super::{Store, marks, space};
 use crate::durable::{TEMPORARY_PREFIX, fail_point, remove_file, remove_tree, rename};
 use crate::error::Result;
@@ -124,9 +124,11 @@ fn sweep_service(store: &Store, service: &ServiceName, swept: &mut Swept) -> Res
     let folder = places.service(service);
     swept.staging += remove_all(&folder, STAGING)?;
     swept.trash += remove_all(&folder, TRASH)?;
-    for id in ids_in(&folder, INCOMING)?.iter().filter(|id| places.image(service, id).exists()) {
-        remove_tree(&places.incoming(service, id))?;
-        swept.staging += 1;
+    for way in [INCOMING, FETCHED] {
+        for id in ids_in(&folder, way)?.iter().filter(|id| places.image(service, id).exists()) {
+            remove_tree(&places.incoming(service, id, way))?;
+            swept.staging += 1;
+        }
     }
     let mut hot = ids_in(&folder, HOT)?;
     if let Some(memory) = &places.memory {

@@ -23,7 +23,7 @@ use super::request::Request;
 use super::{Begun, DOCUMENT_MAX, Entry, Refusal, watched, write};
 use crate::error::{Error, Report, Result};
 use crate::https;
-use crate::images::{Incoming, Store};
+use crate::images::{Incoming, Store, Way};
 use crate::replica::tls::Files;
 use crate::replica::{Chunks, Epochs, blocking, read_all, write_all};
 
@@ -181,8 +181,8 @@ impl Receiver {
         let of = (service.clone(), id.clone());
         let incoming = self.in_store(move |store| {
             // Whatever was begun before is not gone on with: its sender has something newer.
-            store.forget_incoming(&service, Some(&id))?;
-            store.incoming(&manifest)
+            store.forget_incoming(&service, Way::Sent, Some(&id))?;
+            store.incoming(&manifest, Way::Sent)
         });
         let Some(incoming) = incoming.await? else {
             return document(&Begun { complete: true, parts: BTreeMap::new() });
