@@ -54,6 +54,8 @@ pub(crate) struct Remote {
     pub(crate) holding: Holding,
     pub(crate) port: u16,
     pub(crate) arrived: mpsc::Receiver<Arrived>,
+    /// The one that it receives into.
+    pub(crate) own: Store,
     task: JoinHandle<()>,
 }
 
@@ -89,13 +91,17 @@ impl Local {
     }
 
     pub(crate) fn contents(&self, id: &ImageId) -> BTreeMap<String, Vec<u8>> {
-        let prepared = self.store.open_for_restore(id).expect("it can be restored");
-        let entries =
-            fs::read_dir(prepared.criu_dir()).expect("a folder").map(|entry| entry.expect("an entry"));
-        entries
-            .map(|e| (e.file_name().into_string().expect("UTF-8"), fs::read(e.path()).expect("read")))
-            .collect()
+        contents(&self.store, id)
     }
+}
+
+/// What CRIU would be given.
+pub(crate) fn contents(store: &Store, id: &ImageId) -> BTreeMap<String, Vec<u8>> {
+    let prepared = store.open_for_restore(id).expect("it can be restored");
+    let entries = fs::read_dir(prepared.criu_dir()).expect("a folder").map(|entry| entry.expect("an entry"));
+    entries
+        .map(|e| (e.file_name().into_string().expect("UTF-8"), fs::read(e.path()).expect("read")))
+        .collect()
 }
 
 impl Site {
@@ -154,7 +160,8 @@ impl Site {
 
 impl Remote {
     pub(crate) async fn start(folder: &Path, files: &Files, port: u16) -> Self {
-        let store = open(folder);
+        let own = open(folder);
+        let store = own.clone();
         let epochs = Epochs::open(folder.join("epochs")).expect("opened");
         let (sender, arrived) = mpsc::channel(64);
         let holding = Holding::default();
@@ -163,7 +170,7 @@ impl Remote {
         let listener = engine::https::bind("127.0.0.1", port, "api.listen").await.expect("a port");
         let port = listener.local_addr().expect("bound").port();
         let task = tokio::spawn(receiver.serve(listener));
-        Self { folder: folder.to_owned(), files: files.clone(), holding, port, arrived, task }
+        Self { folder: folder.to_owned(), files: files.clone(), holding, port, arrived, own, task }
     }
 
     /// Ends it as a kill does: connections are cut, nothing is said; and starts another on the same port and folder.

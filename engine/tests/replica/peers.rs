@@ -11,7 +11,8 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::fixture::{
-    BIG, Local, Remote, Site, files, flip_a_byte, image, listed, peer, replica_of, send, service, walk,
+    BIG, Local, Remote, Site, contents, files, flip_a_byte, image, listed, peer, replica_of, send, service,
+    walk,
 };
 
 /// Something between two peers that cuts the connection after so many bytes, or flips one of them.
@@ -316,4 +317,33 @@ async fn a_slow_line_is_not_taken_for_silence() {
     send(&limited, &here.store, &id, 1).await.expect("sent");
     let (site, _remote) = Site::peer().await;
     assert_eq!(listed(&site.replica).await, [""; 0], "each has its own");
+}
+
+/// A standby fetches what its holder is sending to it just then, and looks twice itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn sent_and_fetched_at_once_it_is_there_once_and_whole() {
+    let here = Local::new();
+    let (to, remote) = Site::peer().await;
+    let from = Site::folder();
+    for site in [&to, &from] {
+        site.replica.claim(&service(), Epoch(1)).await.expect("claimed");
+    }
+    for round in 0..6 {
+        let id = here.take(&format!("a-{round}"), BIG);
+        send(&from.replica, &here.store, &id, 1).await.expect("sent");
+        let (of, again) = (service(), (from.again)());
+        let (sent, one, two) = tokio::join!(
+            send(&to.replica, &here.store, &id, 1),
+            from.replica.fetch(&remote.own, &of, &id),
+            again.fetch(&remote.own, &of, &id),
+        );
+        sent.expect("sent");
+        one.expect("fetched");
+        two.expect("fetched");
+        assert!(contents(&remote.own, &id) == here.contents(&id), "round {round}");
+        let half_way = |path: &std::path::PathBuf| {
+            [".incoming-", ".fetched-"].iter().any(|name| path.display().to_string().contains(name))
+        };
+        assert_eq!(walk(&remote.folder).iter().filter(|path| half_way(path)).count(), 0);
+    }
 }
