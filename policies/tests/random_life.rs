@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use policies::admission::{Admission, Request};
 use policies::cadence;
 use policies::health::{self, Role};
 use policies::id::{Attempt, ImageId};
@@ -443,7 +444,9 @@ impl World {
         let image = self.images.get(which % self.images.len().max(1)).map(|i| i.id.clone());
         match what {
             0 => {
-                self.stop_wanted = !self.shut_down;
+                // A stop that is denied (it is being suspended, say) is none.
+                let denied = matches!(self.service.admit(&Request::Stop), Admission::Deny(_));
+                self.stop_wanted = if denied { self.stop_wanted } else { !self.shut_down };
                 self.send(Event::StopRequested);
             }
             1 => {
