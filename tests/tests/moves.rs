@@ -253,3 +253,22 @@ fn images_at_peers_are_enough() {
     assert_eq!(pair.counter.value(), 8);
     assert!(runs(&pair.one) && !runs(&pair.other));
 }
+
+/// The supervisor dies when the service is in its last image and has ended, but the lease is not let go: it comes back where it was.
+#[test]
+fn killed_in_the_middle_of_a_move_the_service_comes_back_where_it_was() {
+    let Some(mut pair) = Pair::with(bucket(), |node| node.set_in("cluster", "ttl", "\"20s\"")) else {
+        return;
+    };
+    pair.one.stop();
+    pair.one.start_to_die_later_at("suspend.ended");
+    pair.one.wait_healthy("counter");
+    pair.replicate(5);
+    let moved = pair.one.command(&["migrate", "counter", pair.other.name()]);
+    assert_ne!(moved.code, Some(0), "{moved:?}");
+    pair.one.wait_dead_at_fail_point();
+    pair.one.start_only();
+    pair.one.wait_healthy("counter");
+    assert_eq!(pair.counter.value(), 5);
+    assert!(runs(&pair.one) && !runs(&pair.other));
+}
