@@ -40,10 +40,9 @@ fn main() {
     let options = Options::parse();
     let mut away = [const { Vec::new() }; 3];
     for round in 0..options.rounds {
-        for (place, measured) in
-            [lost(&options), moved(&options), by_podman(&options)].into_iter().enumerate()
-        {
-            let Some(time) = measured else { continue };
+        let ways: [fn(&Options) -> Option<Duration>; 3] = [lost, moved, by_podman];
+        for (place, measure) in ways.into_iter().enumerate() {
+            let Some(time) = measure(&options) else { continue };
             println!("round {round}: {}: {:.0} ms", NAMES[place], time.as_secs_f64() * 1e3);
             away[place].push(time.as_secs_f64() * 1e3);
         }

@@ -8,6 +8,7 @@ mod cluster;
 mod containers;
 mod dependencies;
 mod encryption;
+mod groups;
 mod replicas;
 mod service;
 mod volumes;
@@ -30,12 +31,13 @@ pub(crate) fn check(raw: &Raw, places: &Places) -> Vec<Draft> {
     cluster::check(raw, &mut rules);
     containers::check(raw, &mut rules);
     dependencies::check(raw, &mut rules);
+    groups::check(raw, &mut rules);
     volumes::check(raw, &mut rules);
     replicas::check(raw, &mut rules);
     for (name, service) in &raw.services {
-        service::check(name.as_str(), service, raw, &mut rules);
+        service::check(name, service, raw, &mut rules);
     }
-    if raw.services.is_empty() && places.written("service").is_none() {
+    if raw.services.is_empty() && raw.members.is_empty() && places.written("service").is_none() {
         let draft = Draft::warning(0..0, "there is no service in this file");
         rules.drafts.push(draft.hint("add `[service.NAME]`"));
     }

@@ -8,6 +8,7 @@ mod checkpoint;
 mod cluster;
 mod container;
 mod failover;
+mod group;
 mod hooks;
 mod node;
 mod probe;

@@ -7,6 +7,7 @@
 mod checkpoint;
 mod cluster;
 mod container;
+mod group;
 mod hooks;
 mod node;
 mod probe;
@@ -20,11 +21,12 @@ use policies::id::ServiceName;
 use toml::de::DeTable;
 
 pub(crate) use checkpoint::Occasion;
+pub(crate) use service::Written;
 
 use crate::error::Draft;
 use crate::keys::ROOT;
-use crate::read::{Context, Table};
-use crate::settings::{Api, Cluster, Hooks, Node, Service, Store};
+use crate::read::{Context, Named, Table};
+use crate::settings::{Api, Cluster, Hooks, Node, Runtime, Service, Store};
 
 /// All of a file, read but not yet checked across fields.
 #[derive(Debug)]
@@ -34,7 +36,19 @@ pub(crate) struct Raw {
     pub(crate) api: Api,
     pub(crate) cluster: Cluster,
     pub(crate) hooks: Option<Hooks>,
+    /// Services that stand alone, and groups.
     pub(crate) services: BTreeMap<ServiceName, Service>,
+    /// Members of groups, as they are written.
+    pub(crate) members: BTreeMap<ServiceName, Written>,
+}
+
+impl Raw {
+    /// Where a service or group is written.
+    pub(crate) fn place(&self, name: &ServiceName) -> String {
+        let is_group =
+            self.services.get(name).is_some_and(|service| matches!(service.runtime, Runtime::Group(_)));
+        if is_group { format!("group/{name}") } else { format!("service/{name}") }
+    }
 }
 
 /// Reads the document; what is wrong with it is noted in the context.
@@ -45,20 +59,35 @@ pub(crate) fn read(context: &Context<'_>, document: &DeTable<'_>) -> Raw {
     let api = node::api(root.table("api"), &node);
     let cluster = cluster::cluster(root.table("cluster"));
     let hooks = root.table_if_written("hooks").map(hooks::hooks);
-    let mut services = BTreeMap::new();
-    for named in root.named_tables("service") {
+    let written = named(context, "service", root.named_tables("service"), |table, name| {
+        service::service(table, name, &node)
+    });
+    let groups = named(context, "group", root.named_tables("group"), |table, _| group::group(table));
+    root.done();
+    let (services, members) = group::join(written, groups);
+    Raw { node, store, api, cluster, hooks, services, members }
+}
+
+/// Each of these tables, by its name.
+fn named<'a, T>(
+    context: &Context<'_>,
+    what: &str,
+    tables: Vec<Named<'a>>,
+    read: impl Fn(Table<'a>, &str) -> T,
+) -> BTreeMap<ServiceName, T> {
+    let mut all = BTreeMap::new();
+    for named in tables {
         let name = ServiceName::try_from(named.name);
-        let service = service::service(named.table, named.name, &node);
+        let value = read(named.table, named.name);
         match name {
-            Ok(name) => drop(services.insert(name, service)),
+            Ok(name) => drop(all.insert(name, value)),
             Err(_) => {
-                let message = format!("`{}` cannot be the name of a service", named.name);
+                let message = format!("`{}` cannot be the name of a {what}", named.name);
                 let hint = "names are made of `a-z 0-9 _ . -`, begin with a letter or digit, and have at \
                 most 63 characters";
                 context.note(Draft::error(named.name_span, message).hint(hint));
             }
         }
     }
-    root.done();
-    Raw { node, store, api, cluster, hooks, services }
+    all
 }

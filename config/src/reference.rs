@@ -56,14 +56,21 @@ fn sections(section: &Section, text: &mut String) {
         describe(section, text).expect("writing to a string cannot fail");
     }
     for key in section.keys {
-        if let Kind::Table(inner) | Kind::Tables(_, inner) | Kind::TableList(inner) = key.kind {
+        if let Kind::Table(inner) | Kind::Tables(_, inner) | Kind::TableList(inner) = key.kind
+            // What services and groups have in common is described once.
+            && !text.contains(&title(inner))
+        {
             sections(inner, text);
         }
     }
 }
 
+fn title(section: &Section) -> String {
+    format!("\n## [{}]\n", section.title)
+}
+
 fn describe(section: &Section, text: &mut String) -> std::fmt::Result {
-    writeln!(text, "\n## [{}]\n\n{}\n", section.title, section.doc)?;
+    writeln!(text, "{}\n{}\n", title(section), section.doc)?;
     writeln!(text, "| key | type | default | meaning |\n| --- | --- | --- | --- |")?;
     for key in section.keys.iter().filter(|key| key.is_supported()) {
         let (kind, fallback) = (cell(&type_name(key.kind)), cell(&fallback(key)));
@@ -96,7 +103,7 @@ fn collect_unsupported(section: &Section, found: &mut Vec<(&'static str, Vec<Str
     let is_unsupported = |key: &&Key| matches!(key.kind, Kind::Unsupported(_));
     let names: Vec<_> =
         section.keys.iter().filter(is_unsupported).map(|key| format!("`{}`", key.name)).collect();
-    if !names.is_empty() {
+    if !names.is_empty() && !found.iter().any(|(title, _)| *title == section.title) {
         found.push((section.title, names));
     }
     for key in section.keys {

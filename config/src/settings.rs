@@ -11,6 +11,7 @@ mod replica;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use policies::id::ServiceName;
 
@@ -108,7 +109,7 @@ pub struct Https {
     pub key: PathBuf,
 }
 
-/// `[service.NAME]`: one supervised service.
+/// `[service.NAME]`, one supervised service; or `[group.NAME]`, several that are supervised as one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Service {
     /// What runs it.
@@ -123,7 +124,7 @@ pub struct Service {
     pub checkpoint: CheckpointPlan,
     /// The signal that asks it to end.
     pub stop_signal: i32,
-    /// Services that must be healthy before it is started; there are no cycles.
+    /// Services and groups that must be healthy before it is started; there are no cycles.
     pub depends_on: Vec<ServiceName>,
     /// Who may take it over; `None`: nobody.
     pub failover: Option<Failover>,
@@ -142,6 +143,21 @@ pub enum Runtime {
     Docker(Docker),
     /// A container of podman's.
     Podman(Podman),
+    /// Several services as one, in the order of their start.
+    Group(Vec<Member>),
+}
+
+/// A service that is a member of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its name, which no other service has.
+    pub name: ServiceName,
+    /// What runs it; never a group.
+    pub runtime: Runtime,
+    /// The signal that asks it to end.
+    pub stop_signal: i32,
+    /// How long it may take to.
+    pub stop_timeout: Duration,
 }
 
 /// `process = { ... }`

@@ -391,3 +391,53 @@ fn what_is_written_arrives() {
     let cadence = (cold.cadence.interval, cold.cadence.on_shutdown, cold.cadence.on_drain, cold.trial_dump);
     assert_eq!(cadence, (None, false, false, false));
 }
+
+#[test]
+fn a_group_has_its_members_in_the_order_of_their_start() {
+    let config = parse(
+        r#"
+        [service.front]
+        group = "shop"
+        process.command = ["front"]
+        depends_on = ["back", "cache"]
+        probe.up.tcp.address = "127.0.0.1:80"
+        stop_timeout = "3s"
+        [service.back]
+        group = "shop"
+        runc.bundle = "/srv/back"
+        depends_on = ["cache"]
+        probe.up.tcp.address = "127.0.0.1:81"
+        stop_signal = "INT"
+        [service.cache]
+        group = "shop"
+        process.command = ["cache"]
+        [group.shop]
+        depends_on = ["mail"]
+        [group.shop.checkpoint]
+        interval = "5s"
+        volumes = ["/srv/shop"]
+        [group.shop.restart]
+        max_attempts = 2
+        [service.mail]
+        process.command = ["mail"]
+        "#,
+    );
+    let names: Vec<_> = config.services.keys().map(ServiceName::as_str).collect();
+    assert_eq!(names, ["mail", "shop"], "members are in their group");
+    let shop = service(&config, "shop");
+    let Runtime::Group(members) = &shop.runtime else { panic!("a group was written") };
+    let members: Vec<_> =
+        members.iter().map(|it| (it.name.as_str(), it.stop_signal, it.stop_timeout.as_secs())).collect();
+    assert_eq!(members, [("cache", 15, 10), ("back", 2, 10), ("front", 15, 3)]);
+    let probes: Vec<_> = shop
+        .probes
+        .iter()
+        .map(|probe| (probe.member.as_ref().map(ServiceName::as_str), probe.name.as_str()))
+        .collect();
+    assert_eq!(probes, [(Some("back"), "up"), (Some("front"), "up")]);
+    assert_eq!(shop.policy.probes.len(), 2);
+    assert_eq!(shop.policy.cadence.interval, Some(Duration::from_secs(5)));
+    assert_eq!((shop.policy.ladder.max_attempts, shop.policy.stop_timeout.as_secs()), (2, 23));
+    assert_eq!(shop.checkpoint.volumes, [PathBuf::from("/srv/shop")]);
+    assert!(shop.policy.success_exit_codes.is_empty() && shop.failover.is_none());
+}

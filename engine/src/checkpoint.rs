@@ -10,12 +10,20 @@
 //! Where there is nothing to capture, CRIU's own stop of all tasks is the one instant, and neither a freezer is used nor are we asked
 //! anything meanwhile: both would only make the pause longer, by some milliseconds.
 //!
+//! Several services can be dumped as one cut: see [`Cut`].
+//!
 //! What it refuses: knowing runtimes, images, or what is captured.
+
+mod cut;
 
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use self::cut::Cut;
+
+use self::cut::Line;
 use crate::criu::{Afterwards, DumpTarget, DuringDump, Options, Worker, left_code_in};
 use crate::error::{Error, Report, Result};
 use crate::failpoint::fail_point;
@@ -47,15 +55,26 @@ pub struct Plan<'a> {
     pub limit: Duration,
     /// The pid of the service's main process as we see it.
     pub pid: i32,
+    /// Set if others are dumped at the same instant.
+    pub cut: Option<Arc<Cut>>,
 }
 
 /// Carries the plan out. Gives how long the service stood still.
-pub async fn dump(mut plan: Plan<'_>, mut worker: Worker, while_frozen: WhileFrozen) -> Result<Duration> {
+pub async fn dump(plan: Plan<'_>, worker: Worker, while_frozen: WhileFrozen) -> Result<Duration> {
+    let cut = plan.cut.clone();
+    let dumped = dump_alone(plan, worker, while_frozen).await;
+    if let (Err(_), Some(cut)) = (&dumped, cut) {
+        cut.give_up();
+    }
+    dumped
+}
+
+async fn dump_alone(mut plan: Plan<'_>, mut worker: Worker, while_frozen: WhileFrozen) -> Result<Duration> {
     plan.shim.guard(plan.cgroup.thaw_writes()).await?;
-    let captures = while_frozen.is_some();
+    let freezes = while_frozen.is_some() || plan.cut.is_some();
     let mut target = plan.target.clone();
-    target.freeze_cgroup =
-        while_frozen.as_ref().and_then(|_| plan.cgroup.freezer_folder()).map(Path::to_owned);
+    let freezer = plan.cgroup.freezer_folder().filter(|_| freezes);
+    target.freeze_cgroup = freezer.map(Path::to_owned);
     let before_end = plan.before_end.take();
     let afterwards = if before_end.is_some() { Afterwards::End } else { Afterwards::RunOn };
     let mut still = Still {
@@ -63,11 +82,12 @@ pub async fn dump(mut plan: Plan<'_>, mut worker: Worker, while_frozen: WhileFro
         limit: plan.limit,
         while_frozen,
         before_end,
+        cut: plan.cut.take(),
         since: None,
         frozen: None,
         capture: None,
     };
-    let dumped = match still.unasked() {
+    let dumped = match still.unasked().await {
         Ok(()) => worker.dump(&target, plan.options, afterwards, plan.limit, &mut still).await,
         Err(error) => Err(error),
     };
@@ -83,7 +103,7 @@ pub async fn dump(mut plan: Plan<'_>, mut worker: Worker, while_frozen: WhileFro
     let pause = ended?;
     unguarded?;
     // A freezer of ours stands still for longer than CRIU does.
-    Ok(if captures { pause } else { worker.pause().unwrap_or(pause) })
+    Ok(if freezes { pause } else { worker.pause().unwrap_or(pause) })
 }
 
 /// The service while it stands still.
@@ -92,6 +112,7 @@ struct Still<'a> {
     limit: Duration,
     while_frozen: WhileFrozen,
     before_end: Option<BeforeEnd<'a>>,
+    cut: Option<Arc<Cut>>,
     since: Option<Instant>,
     frozen: Option<Frozen<'a>>,
     capture: Option<tokio::task::JoinHandle<Result<()>>>,
@@ -99,30 +120,36 @@ struct Still<'a> {
 
 impl DuringDump for Still<'_> {
     fn is_wanted(&self) -> bool {
-        self.while_frozen.is_some() || self.before_end.is_some()
+        self.while_frozen.is_some() || self.before_end.is_some() || self.cut.is_some()
     }
 
-    fn about_to_stop(&mut self) -> Result<()> {
-        self.begin()
+    fn about_to_stop(&mut self) -> Pin<Box<dyn Future<Output = Result<()>> + Send + '_>> {
+        Box::pin(self.begin())
     }
 
     fn complete(&mut self) -> Pin<Box<dyn Future<Output = Result<()>> + Send + '_>> {
         Box::pin(async {
-            let Some(before_end) = self.before_end.take() else { return Ok(()) };
+            if self.before_end.is_none() && self.cut.is_none() {
+                return Ok(());
+            }
             self.captured().await?;
             fail_point("checkpoint.complete");
-            before_end.await
+            meet(self.cut.clone(), Line::Complete).await?;
+            match self.before_end.take() {
+                Some(before_end) => before_end.await,
+                None => Ok(()),
+            }
         })
     }
 }
 
 impl Still<'_> {
     /// Where CRIU does not ask, what it would have been answered.
-    fn unasked(&mut self) -> Result<()> {
-        if self.is_wanted() { Ok(()) } else { self.begin() }
+    async fn unasked(&mut self) -> Result<()> {
+        if self.is_wanted() { Ok(()) } else { self.begin().await }
     }
 
-    fn begin(&mut self) -> Result<()> {
+    async fn begin(&mut self) -> Result<()> {
         fail_point("checkpoint.before-freeze");
         if let Some(pid) = self.cgroup.stopped_member() {
             return Err(stopped(pid));
@@ -130,11 +157,13 @@ impl Still<'_> {
         if self.cgroup.is_freezing() {
             return Err(paused());
         }
+        meet(self.cut.clone(), Line::Ready).await?;
         self.since = Some(Instant::now());
-        if let Some(capture) = self.while_frozen.take() {
+        if self.while_frozen.is_some() || self.cut.is_some() {
             self.frozen = Some(self.cgroup.freeze(FREEZE_MAX)?);
-            self.capture = Some(tokio::task::spawn_blocking(capture));
         }
+        meet(self.cut.clone(), Line::Frozen).await?;
+        self.capture = self.while_frozen.take().map(tokio::task::spawn_blocking);
         fail_point("checkpoint.frozen");
         Ok(())
     }
@@ -160,6 +189,13 @@ impl Still<'_> {
         let captured = self.captured().await;
         self.frozen.take().map_or(Ok(()), Frozen::thaw)?;
         captured.map(|()| self.since.map_or(Duration::ZERO, |since| since.elapsed()))
+    }
+}
+
+async fn meet(cut: Option<Arc<Cut>>, line: Line) -> Result<()> {
+    match cut {
+        Some(cut) => cut.meet(line).await,
+        None => Ok(()),
     }
 }
 

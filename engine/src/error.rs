@@ -109,6 +109,21 @@ impl Error {
         }
     }
 
+    /// The same, with where it went wrong before what was tried.
+    #[must_use]
+    pub fn within(mut self, place: &str) -> Self {
+        let report = match &mut self {
+            Self::Unavailable(r)
+            | Self::Refused(r)
+            | Self::Corrupt(r)
+            | Self::Fenced(r)
+            | Self::Invalid(r)
+            | Self::Internal(r) => r,
+        };
+        report.message = format!("{place}: {}", report.message);
+        self
+    }
+
     /// One word for the kind, for events and metrics.
     pub fn kind(&self) -> &'static str {
         match self {

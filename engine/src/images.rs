@@ -66,6 +66,9 @@ use places::{Places, Spill};
 use space::Place;
 use uses::Uses;
 
+/// Between a member's name and a file's in the image of a group. Names of services do not have it.
+pub(crate) const MEMBER_MARK: char = '~';
+
 /// How a store is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {

@@ -4,6 +4,8 @@
 
 mod container;
 pub mod docker;
+pub mod group;
+mod links;
 pub mod podman;
 pub mod process;
 pub mod runc;
@@ -18,7 +20,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{BeforeEnd, WhileFrozen};
+use crate::checkpoint::{BeforeEnd, Cut, WhileFrozen};
 use crate::criu::network::Hold;
 use crate::criu::{Criu, SharedOptions, Tcp};
 use crate::error::{Error, Report, Result};
@@ -103,6 +105,8 @@ pub struct Folders {
     pub volumes: Vec<PathBuf>,
     /// What it sees under another path than the host does: the path inside, the folder on the host.
     pub mounts: Vec<(PathBuf, PathBuf)>,
+    /// Those of a group's members, by name, instead of all that.
+    pub members: Vec<(String, Folders)>,
 }
 
 /// A writable root file system.
@@ -124,6 +128,8 @@ pub struct Dump<'a> {
     pub before_end: Option<Keep>,
     /// What else happens under the same freeze.
     pub while_frozen: WhileFrozen,
+    /// Set if others are dumped at the same instant.
+    pub cut: Option<Arc<Cut>>,
 }
 
 /// Makes an image safe while its service still stands still; gets what the runtime needs to know at the restore. If it fails, the
@@ -163,11 +169,30 @@ pub struct Handle {
     pub inner_pid: i32,
     /// Its cgroup.
     pub cgroup: Cgroup,
+    /// All members of a group, by name; what is beside this is the first one's then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<(String, Handle)>,
 }
 
 impl Handle {
-    /// Whether the process that it names still lives.
+    /// That of one member of a group.
+    pub fn member(&self, name: &str) -> Option<&Self> {
+        self.members.iter().find(|(member, _)| member == name).map(|(_, handle)| handle)
+    }
+
+    /// The cgroups that it is in: one, or each member's.
+    pub fn cgroups(&self) -> Vec<Cgroup> {
+        match self.members.as_slice() {
+            [] => vec![self.cgroup.clone()],
+            members => members.iter().map(|(_, handle)| handle.cgroup.clone()).collect(),
+        }
+    }
+
+    /// Whether the process that it names still lives; of a group, that of every member.
     pub fn is_alive(&self) -> bool {
+        if !self.members.is_empty() {
+            return self.members.iter().all(|(_, handle)| handle.is_alive());
+        }
         boot_id().is_ok_and(|b| b == self.boot_id) && start_time(self.pid) == Some(self.start_time)
     }
 }
@@ -178,6 +203,8 @@ pub struct Instance {
     /// What names it.
     pub handle: Handle,
     main: Arc<Main>,
+    /// Of a group: all of them, in the order of their start.
+    members: Arc<[group::Running]>,
 }
 
 #[derive(Debug)]
@@ -229,12 +256,16 @@ impl Instance {
         };
         let start_time = start_time(pid).ok_or_else(gone)?;
         let oom_kills_before = cgroup.oom_kills();
-        let handle = Handle { pid, start_time, boot_id: boot_id()?, inner_pid, cgroup };
-        Ok(Self { handle, main: Arc::new(Main { pidfd, shim, oom_kills_before, witness }) })
+        let handle = Handle { pid, start_time, boot_id: boot_id()?, inner_pid, cgroup, members: Vec::new() };
+        let main = Arc::new(Main { pidfd, shim, oom_kills_before, witness });
+        Ok(Self { handle, main, members: Arc::new([]) })
     }
 
-    /// Waits until the main process has ended.
+    /// Waits until the main process has ended; of a group, until that of any member has.
     pub async fn ended(&self) -> Result<Ended> {
+        if !self.members.is_empty() {
+            return group::first_end(&self.members).await;
+        }
         self.main.pidfd.ended().await?;
         // At once: an engine removes the cgroup of what has ended.
         let out_of_memory = self.handle.cgroup.oom_kills() > self.main.oom_kills_before;
@@ -261,8 +292,11 @@ impl Instance {
     /// What stops it at an instant, whether we still live then or not.
     ///
     /// # Errors
-    /// As [`Fence::new`].
+    /// As [`Fence::new`]; `Refused` for a group.
     pub async fn fence(&self) -> Result<Fence> {
+        if !self.members.is_empty() {
+            return Err(Error::Refused(Report::new("make a fence around a group: there is none for groups")));
+        }
         Fence::new(self.main.shim.clone(), self.handle.cgroup.clone()).await
     }
 
@@ -277,9 +311,16 @@ impl Instance {
         Ended { status: main.and_then(|main| main.status), out_of_memory: false, fenced }
     }
 
-    /// Sends the main process a signal.
-    pub fn signal(&self, signal: i32) -> Result<()> {
-        self.main.pidfd.signal(signal)
+    /// Asks the main process by a signal to end, and waits for that, but not for longer than the limit. The members of a group are asked
+    /// one after the other, the last one first, each by its own signal and with its own limit.
+    pub async fn stop(&self, signal: i32, limit: Duration) -> Result<()> {
+        if !self.members.is_empty() {
+            return group::stop(&self.members).await;
+        }
+        self.main.pidfd.signal(signal)?;
+        // Not in time, or not to be watched: whoever stops a service kills what is left of it.
+        let _ = tokio::time::timeout(limit, self.ended()).await;
+        Ok(())
     }
 }
 
@@ -381,12 +422,7 @@ impl Place {
 
     /// Lets them go, whether a restore has done so already or not.
     async fn release_connections(&self) -> Result<()> {
-        let path = self.held_connections();
-        let Ok(note) = std::fs::read(&path) else { return Ok(()) };
-        // A note that cannot be read is of another version; its rules end with the host.
-        let hold: Hold = serde_json::from_slice(&note).unwrap_or_default();
-        hold.release().await?;
-        crate::durable::remove_file(&path)
+        release_noted(&self.held_connections()).await
     }
 
     fn criu_folder(&self) -> Result<PathBuf> {
@@ -394,6 +430,15 @@ impl Place {
         crate::durable::create_dir(&folder)?;
         Ok(folder)
     }
+}
+
+/// Lets go of the connections that are held according to a note.
+async fn release_noted(note: &Path) -> Result<()> {
+    let Ok(text) = std::fs::read(note) else { return Ok(()) };
+    // A note that cannot be read is of another version; its rules end with the host.
+    let hold: Hold = serde_json::from_slice(&text).unwrap_or_default();
+    hold.release().await?;
+    crate::durable::remove_file(note)
 }
 
 /// This boot's id.

@@ -110,8 +110,17 @@ pub struct Legacy {
     pub replicated: Option<Replicated>,
     /// Who is to hold it next: all others let it go first.
     pub next: Option<NodeName>,
-    /// The service was stopped on purpose, and stays so wherever it is.
-    pub stopped: bool,
+    /// The service does not run on purpose, and stays so wherever it is.
+    pub at_rest: Option<AtRest>,
+}
+
+/// Why a service does not run, on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AtRest {
+    /// It was stopped.
+    Stopped,
+    /// It was suspended: its state waits in its newest image.
+    Suspended,
 }
 
 /// An image outside the host it was taken on. Ordered by age: those of a later epoch are newer.

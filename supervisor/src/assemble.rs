@@ -15,7 +15,7 @@ use engine::replica::objects::{Access, Cloud, Folder, Objects, Provider};
 use engine::replica::peer::{Address, Peer};
 use engine::replica::tls::Files;
 use engine::replica::{Pace, Replica};
-use engine::runtime::{Place, Recipe, Runtime, docker, podman, process, runc};
+use engine::runtime::{Place, Recipe, Runtime, docker, group, podman, process, runc};
 use engine::shim::{Isolation, Output, User};
 use engine::{images, lease};
 use policies::id::{NodeName, ServiceName};
@@ -56,6 +56,8 @@ pub(crate) struct Parts {
 pub(crate) struct NamedProbe {
     /// For people.
     pub(crate) name: String,
+    /// The member of the group that it asks.
+    pub(crate) member: Option<ServiceName>,
     /// What it does.
     pub(crate) probe: Probe,
     /// How often, and what its results mean.
@@ -103,7 +105,7 @@ impl Ground {
             policy: service.policy.clone(),
             retention: service.retention.clone(),
             probes,
-            runtime: self.runtime(name, service, options.clone())?,
+            runtime: self.runtime(name, &service.runtime, options.clone())?,
             options,
             volumes: service.checkpoint.volumes.clone(),
             rootfs: service.checkpoint.rootfs,
@@ -115,7 +117,7 @@ impl Ground {
     fn runtime(
         &self,
         name: &ServiceName,
-        service: &words::Service,
+        runtime: &words::Runtime,
         options: SharedOptions,
     ) -> engine::Result<Arc<dyn Runtime>> {
         let run_folder = self.run_dir.join("services").join(name.as_str());
@@ -129,14 +131,29 @@ impl Ground {
             criu: Arc::clone(&self.criu),
             options,
         };
-        Ok(match &service.runtime {
+        Ok(match runtime {
             words::Runtime::Process(spec) => {
                 Arc::new(process::Process::new(place, process_spec(name, spec)?))
             }
             words::Runtime::Runc(spec) => Arc::new(runc::Runc::new(place, self.runc_spec(name, spec)?)?),
             words::Runtime::Docker(spec) => Arc::new(docker::docker(place, docker_spec(spec))),
             words::Runtime::Podman(spec) => Arc::new(podman::podman(place, podman_spec(spec))),
+            words::Runtime::Group(members) => Arc::new(self.group(&place, members)?),
         })
+    }
+
+    fn group(&self, place: &Place, members: &[words::Member]) -> engine::Result<group::Group> {
+        let member = |member: &words::Member| {
+            Ok(group::Member {
+                name: member.name.to_string(),
+                runtime: self.runtime(&member.name, &member.runtime, place.options.clone())?,
+                stop_signal: member.stop_signal,
+                stop_timeout: member.stop_timeout,
+            })
+        };
+        let members = members.iter().map(member).collect::<engine::Result<_>>()?;
+        let mark = format!("supervisor-{}-{}", place.node, place.service);
+        Ok(group::Group::new(members, place.run_folder.clone(), mark))
     }
 
     fn runc_spec(&self, name: &ServiceName, spec: &words::Runc) -> engine::Result<runc::Spec> {
@@ -364,7 +381,15 @@ fn probe(probe: &words::Probe) -> engine::Result<NamedProbe> {
         }
         words::ProbeKind::Heartbeat(file) => Probe::Heartbeat(Heartbeat::new(file)?),
     };
-    Ok(NamedProbe { name: probe.name.clone(), probe: kind, settings: probe.settings.clone() })
+    Ok(NamedProbe {
+        name: match &probe.member {
+            Some(member) => format!("{member}/{}", probe.name),
+            None => probe.name.clone(),
+        },
+        member: probe.member.clone(),
+        probe: kind,
+        settings: probe.settings.clone(),
+    })
 }
 
 fn http_probe(http: &words::HttpProbe) -> engine::Result<Http> {

@@ -8,21 +8,21 @@ mod checkpoint;
 mod commit;
 mod files;
 mod freezes;
+mod judge;
 mod restore;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use engine::capture::PutBack;
-use engine::compat::{Host, Strictness};
+use engine::compat::Host;
 use engine::failpoint::fail_point;
-use engine::images::{About, ImageRecord, Store};
+use engine::images::Store;
 use engine::journal::{Journal, Record};
 use engine::runtime::{Ended, Instance};
 use policies::id::{Attempt, ImageId, ServiceName};
-use policies::image::ImageFacts;
-use policies::lease::Replicated;
 use policies::reclaim::Intent;
 use policies::service::{CheckpointReason, Command, Event, Exit, Failure, FailureKind};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
@@ -31,6 +31,9 @@ use tokio_util::task::TaskTracker;
 pub(crate) use checkpoint::{image_id, now, wall_time};
 pub(crate) use commit::mebibytes;
 pub(crate) use freezes::{FreezeMark, Freezes};
+pub(crate) use judge::incompatible;
+
+use judge::Judge;
 
 use crate::assemble::Parts;
 use crate::events::{Events, failed};
@@ -228,6 +231,13 @@ impl Actor {
         self.handle().filter(engine::runtime::Handle::is_alive).map(|handle| handle.pid)
     }
 
+    /// Those of a group's members, by their names.
+    pub(crate) fn members(&self) -> BTreeMap<String, i32> {
+        let members = self.handle().map(|handle| handle.members).unwrap_or_default();
+        let living = members.into_iter().filter(|(_, handle)| handle.is_alive());
+        living.map(|(name, handle)| (name, handle.pid)).collect()
+    }
+
     /// What a probe asks about freezes.
     pub(crate) fn freezes(&self) -> Arc<Freezes> {
         Arc::clone(&self.shared.freezes)
@@ -342,9 +352,7 @@ impl Shared {
         self.intend(during, image.clone(), self.instance(), paused).await?;
         fail_point("stop.intended");
         if let Some(instance) = self.instance().filter(|_| image.is_none()) {
-            instance.signal(parts.stop_signal)?;
-            // Not in time, or not to be watched: the kill below is for both.
-            let _ = tokio::time::timeout(parts.policy.stop_timeout, instance.ended()).await;
+            instance.stop(parts.stop_signal, parts.policy.stop_timeout).await?;
         }
         parts.runtime.kill().await?;
         self.node.tenures.unguard(&self.name).await;
@@ -422,44 +430,6 @@ impl Shared {
     fn instance(&self) -> Option<Instance> {
         lock(&self.instance).clone()
     }
-}
-
-/// Says whether an image suits this host and is one of what the service is now.
-pub(super) struct Judge {
-    host: Host,
-    program: String,
-    /// A later epoch never begins from anything older than what was acknowledged as replicated.
-    floor: Option<Replicated>,
-}
-
-impl Judge {
-    /// What the policy is to know of images.
-    pub(super) fn facts(&self, records: Vec<ImageRecord>) -> Vec<ImageFacts> {
-        let judged = |record: ImageRecord| {
-            let mut facts = record.facts;
-            if facts.locked {
-                return facts;
-            }
-            let id = facts.id.clone();
-            facts.incompatible = record.about.and_then(|about| {
-                let image = Replicated { epoch: about.epoch, image: id };
-                let older = self.floor.as_ref().is_some_and(|floor| image < *floor);
-                let newer = "a newer one was acknowledged as replicated";
-                incompatible(&about, &self.host, &self.program).or_else(|| older.then(|| newer.to_owned()))
-            });
-            facts
-        };
-        records.into_iter().map(judged).collect()
-    }
-}
-
-/// Why an image could not be restored on this host, as this program.
-pub(crate) fn incompatible(about: &About, here: &Host, program: &str) -> Option<String> {
-    if let Err(reasons) = engine::compat::check(&about.host, here, Strictness::Enforced) {
-        return Some(reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
-    }
-    let other = "it was taken of another command, environment or bundle than is configured now";
-    (about.runtime.program != program).then(|| other.to_owned())
 }
 
 /// An error in the policies' words.

@@ -21,6 +21,7 @@ use prometheus_client::registry::Registry;
 
 use crate::events::Events;
 use crate::status::NodeStatus;
+use crate::tenure::NodeSeen;
 use published::Published;
 use tally::Tally;
 
@@ -95,6 +96,7 @@ impl Metrics {
     pub(crate) fn encode(
         &self,
         node: &NodeStatus,
+        nodes: &[NodeSeen],
         store: StoreFacts,
         format: Format,
     ) -> Result<String, fmt::Error> {
@@ -102,7 +104,7 @@ impl Metrics {
             self.counted.tally.introduce(&service.name);
         }
         let mut now = Registry::default();
-        now.register_collector(Box::new(Published::new(node, store)));
+        now.register_collector(Box::new(Published::new(node, nodes, store)));
         let mut encoded = String::new();
         match format {
             Format::Prometheus => {

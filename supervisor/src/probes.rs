@@ -39,6 +39,10 @@ impl Probing {
     ) -> Self {
         let token = CancellationToken::new();
         for (place, probe) in probes.iter().enumerate() {
+            let handle = match &probe.member {
+                Some(member) => handle.and_then(|group| group.member(member.as_str())),
+                None => handle,
+            };
             let prober = Prober {
                 run,
                 place,

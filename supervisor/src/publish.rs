@@ -1,5 +1,6 @@
 //! From a policy's status to the published one.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use policies::image::ImageFacts;
@@ -40,6 +41,7 @@ pub(crate) fn status(
             image: back.image.as_ref().map(ToString::to_string),
             took_ms: back.took().as_secs_f64() * 1e3,
         }),
+        members: BTreeMap::new(),
         probes: probes
             .map(|(probe, verdict)| ProbeStatus {
                 name: probe.name.clone(),

@@ -1,5 +1,7 @@
 //! After our own restart: what was meant, what is there, and what `policies::reclaim` makes of the two.
 
+use std::time::Duration;
+
 use engine::capture::{self, Pending};
 use engine::freeze::Cgroup;
 use engine::journal::Record;
@@ -12,6 +14,9 @@ use crate::assemble::Parts;
 use crate::carry_out::{Node, blocking, exit};
 use crate::events::plain;
 use crate::service::Beginning;
+
+/// How long ending what ran under another runtime may take.
+const KILL_MAX: Duration = Duration::from_secs(10);
 
 /// How a service's task begins.
 pub(crate) struct Reclaimed {
@@ -43,7 +48,7 @@ pub(crate) async fn reclaim(node: &Node, name: &ServiceName, parts: &Parts) -> e
     if plan.thaw
         && let Some(handle) = &record.handle
     {
-        handle.cgroup.thaw()?;
+        handle.cgroups().iter().try_for_each(Cgroup::thaw)?;
     }
     if plan.kill {
         parts.runtime.kill().await?;
@@ -73,10 +78,16 @@ pub(crate) async fn anew(
     parts.runtime.give_up_suspended().await?;
     let aside = node.aside.join(name.as_str());
     blocking(move || capture::undo_pending(&aside)).await?;
-    if matches!(beginning, Beginning::Stopped) {
+    let rests = match &beginning {
+        Beginning::Stopped => Some((Intent::Stopped, None)),
+        Beginning::Suspended(image) => Some((Intent::Suspended, Some(image.to_string()))),
+        _ => None,
+    };
+    if let Some((intent, image)) = rests {
         // Nothing else says so here.
         let (journal, name) = (node.journal.clone(), name.clone());
-        let record = Record::new(Intent::Stopped.to_string(), parts.kind().to_owned());
+        let mut record = Record::new(intent.to_string(), parts.kind().to_owned());
+        record.image = image;
         blocking(move || journal.write(&name, &record)).await?;
     }
     Ok(Reclaimed { beginning, instance: None, paused: false })
@@ -119,10 +130,10 @@ async fn look(record: &Record, intent: Intent, parts: &Parts) -> engine::Result<
     };
     if record.runtime != parts.kind() {
         // Configured otherwise meanwhile: what ran under the former runtime cannot be taken back by this one.
-        handle.cgroup.kill(std::time::Duration::from_secs(10))?;
+        handle.cgroups().iter().try_for_each(|cgroup| cgroup.kill(KILL_MAX))?;
         return Ok(Seen::nothing(Found::Absent));
     }
-    let frozen = is_frozen(&handle.cgroup);
+    let frozen = handle.cgroups().iter().any(is_frozen);
     Ok(match parts.runtime.attach(handle).await? {
         Attached::Running(instance) => {
             let found = if frozen { Found::Frozen } else { Found::Alive };

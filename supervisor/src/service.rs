@@ -393,6 +393,7 @@ impl Task {
             &self.parts,
         );
         status.pid = self.actor.pid();
+        status.members = self.actor.members();
         for (probe, (passed, failed)) in status.probes.iter_mut().zip(&self.probed) {
             (probe.passed, probe.failed) = (*passed, *failed);
         }

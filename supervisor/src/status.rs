@@ -2,6 +2,8 @@
 //!
 //! Times are RFC 3339 in UTC; durations name their unit.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::tenure::LeaseStatus;
@@ -60,6 +62,9 @@ pub(crate) struct ServiceStatus {
     pub(crate) restarts: u64,
     /// The last recovery that worked.
     pub(crate) last_recovery: Option<RecoveryStatus>,
+    /// The main processes of a group's members, by their names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) members: BTreeMap<String, i32>,
     /// Its probes.
     pub(crate) probes: Vec<ProbeStatus>,
     /// Its lease, if other nodes may run it.

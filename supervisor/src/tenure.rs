@@ -23,11 +23,11 @@ use engine::error::{Error, Report};
 use engine::fence::{Fence, Standing};
 use engine::lease::Keeper;
 use engine::runtime::Instance;
-use policies::id::{Epoch, NodeName, ServiceName};
+use policies::id::{Epoch, ImageId, NodeName, ServiceName};
 use policies::lease::{Moment, Replicated, Settings};
 use tokio::sync::{mpsc, oneshot};
 
-pub(crate) use nodes::{NodeSeen, Nodes};
+pub(crate) use nodes::{NodeSeen, Nodes, ServiceSaid};
 pub(crate) use status::LeaseStatus;
 pub(crate) use task::{Ground, Wanted, spawn};
 
@@ -71,7 +71,7 @@ pub(crate) enum Change {
 }
 
 /// How a service begins on this node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Arrival {
     /// As it is found here.
     AsFound,
@@ -81,6 +81,8 @@ pub(crate) enum Arrival {
     Cold,
     /// Taken over, but it was stopped on purpose where it was.
     Stopped,
+    /// Taken over, and its state waits in this image, as it did where it was.
+    Suspended(ImageId),
 }
 
 /// What somebody wants of a service's lease.

@@ -37,9 +37,9 @@ pub fn ask(port: u16, path: &str) -> Option<(u16, String)> {
 
 /// A program of this package, or of the examples: they lie beside the tests.
 pub fn program(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a test has a path");
-    let folder = test.parent().and_then(std::path::Path::parent).expect("target/PROFILE/deps");
-    let program = folder.join(name);
-    assert!(program.exists(), "{} is missing: cargo build --workspace", program.display());
-    program
+    let own = std::env::current_exe().expect("a program has a path");
+    // A test is in target/PROFILE/deps, a measurement beside the others.
+    let places = own.ancestors().skip(1).take(2).map(|folder| folder.join(name));
+    let program = places.into_iter().find(|program| program.exists());
+    program.unwrap_or_else(|| panic!("{name} is missing: cargo build --workspace"))
 }

@@ -60,6 +60,26 @@ impl Etcd {
         Self::start(host.command("etcd"), ("one", &all), urls, Vec::new())
     }
 
+    /// Three members of one cluster, each on a host of its own.
+    ///
+    /// # Panics
+    /// As [`Self::or_skip`].
+    #[must_use]
+    pub fn three_on_or_skip(hosts: [(&Network, &str); 3]) -> Option<[Self; 3]> {
+        let names = ["one", "two", "three"];
+        let url = |address: &str, port: u16| format!("http://{address}:{port}");
+        let all =
+            names.iter().zip(hosts).map(|(name, (_, address))| format!("{name}={}", url(address, 2380)));
+        let all = all.collect::<Vec<_>>().join(",");
+        let mut place = 0;
+        let [one, two, three] = hosts.map(|(host, address)| {
+            let urls = (url(address, 2379), url(address, 2380));
+            place += 1;
+            Self::start(host.command("etcd"), (names[place - 1], &all), urls, Vec::new())
+        });
+        Some([one?, two?, three?])
+    }
+
     fn start(
         mut command: Command,
         (name, all): (&str, &str),

@@ -7,11 +7,16 @@ use crate::pair::quoted;
 
 /// An authority in the folder, and a certificate for each name, on loopback.
 pub fn certificates(node: &Node, folder: &Path, names: &[&str]) {
+    certificates_at(node, folder, &names.iter().map(|name| (*name, "127.0.0.1")).collect::<Vec<_>>());
+}
+
+/// The same, each at an address of its own.
+pub fn certificates_at(node: &Node, folder: &Path, nodes: &[(&str, &str)]) {
     let folder = folder.display().to_string();
     node.write_config();
     node.json(&["cert", "init", &folder]);
-    for name in names {
-        node.json(&["cert", "issue", &folder, "--node", name, "--address", "127.0.0.1"]);
+    for (name, address) in nodes {
+        node.json(&["cert", "issue", &folder, "--node", name, "--address", address]);
     }
 }
 

@@ -92,6 +92,37 @@ impl Segment {
         let _ = ip(&format!("-n {} link set port{number} nomaster", self.name(0)));
     }
 
+    /// Puts it back in.
+    pub fn join(&self, number: usize) {
+        let _ = ip(&format!("-n {} link set port{number} master switch", self.name(0)));
+    }
+
+    /// Host N hears the others and is not heard by them (`output`), or is heard and does not hear (`input`), until [`Self::mend`].
+    ///
+    /// # Panics
+    /// If there is no `nft`.
+    pub fn half_cut_off(&self, number: usize, way: &str) {
+        let device = if way == "output" { "oifname" } else { "iifname" };
+        let rules = format!(
+            "add table inet cut; add chain inet cut way {{ type filter hook {way} priority 0; }}; \
+             add rule inet cut way {device} {DEVICE} drop"
+        );
+        self.nft(number, &rules);
+    }
+
+    /// It hears and is heard again.
+    ///
+    /// # Panics
+    /// If it was not half cut off.
+    pub fn mend(&self, number: usize) {
+        self.nft(number, "delete table inet cut");
+    }
+
+    fn nft(&self, number: usize, rules: &str) {
+        let done = self.host(number).command("nft").arg(rules).output().expect("nft can be run");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+
     /// Answers every connection to that port of host N, at whichever address, with the host's number. Ends with the test's process.
     ///
     /// # Panics

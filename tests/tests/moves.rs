@@ -218,6 +218,32 @@ fn what_was_stopped_on_purpose_stays_so_on_the_other_host() {
     pair.other.wait_healthy("counter");
 }
 
+/// Its state waits in the image, on whichever host.
+#[test]
+fn what_was_suspended_is_so_on_the_other_host() {
+    let Some(mut pair) = Pair::running() else { return };
+    pair.replicate(4);
+    pair.counter.count_to(6);
+    let suspended = pair.one.json(&["suspend", "counter"]);
+    let image = suspended["image"].as_str().expect("its state is in an image").to_owned();
+    let mark = pair.other.mark();
+    wait_until(LIMIT, "the other has that image, and knows", || {
+        let lease = pair.other.status("counter")["lease"].clone();
+        lease["suspended"] == true && lease["prepared"] == image.as_str()
+    });
+    lose(&mut pair.one);
+    pair.other.wait_for_event(mark, "taken-over", |_| true);
+    wait_until(LIMIT, "it is suspended there", || pair.other.state("counter") == "suspended");
+    assert!(!runs(&pair.other));
+    // Over a restart, too.
+    pair.other.kill();
+    pair.other.start_only();
+    wait_until(LIMIT, "it is suspended still", || pair.other.state("counter") == "suspended");
+    assert_eq!(pair.other.command(&["resume", "counter"]).code, Some(0));
+    pair.other.wait_healthy("counter");
+    assert_eq!(pair.counter.value(), 6);
+}
+
 /// No folder and no bucket: each brings its images to the other.
 #[test]
 fn images_at_peers_are_enough() {

@@ -17,7 +17,7 @@ pub(super) fn check(raw: &Raw, rules: &mut Rules<'_>) {
     times(raw, rules);
     tls(raw, rules);
     for (name, service) in &raw.services {
-        let at = |rest: &str| format!("service/{name}/{rest}");
+        let at = |rest: &str| format!("{}/{rest}", raw.place(name));
         if let Some(failover) = &service.failover {
             standbys(failover, raw, rules, &at);
         }

@@ -18,7 +18,8 @@ enum Identity<'a> {
 
 pub(super) fn check(raw: &Raw, rules: &mut Rules<'_>) {
     let mut known: BTreeMap<Identity<'_>, (&str, String)> = BTreeMap::new();
-    for (name, service) in &raw.services {
+    let members = raw.members.iter().map(|(name, member)| (name, &member.service));
+    for (name, service) in raw.services.iter().chain(members) {
         let Some((identity, place)) = identity(name.as_str(), service, rules) else { continue };
         if let Some((other, first)) = known.get(&identity) {
             let draft = shared([other, name.as_str()], [first, &place], rules);
@@ -36,7 +37,7 @@ fn identity<'a>(name: &str, service: &'a Service, rules: &Rules<'_>) -> Option<(
         Runtime::Podman(podman) => {
             (Identity::Podman(&podman.options, &podman.container), "podman", "options")
         }
-        Runtime::Process(_) | Runtime::Runc(_) => return None,
+        Runtime::Process(_) | Runtime::Runc(_) | Runtime::Group(_) => return None,
     };
     let place = format!("service/{name}/{runtime}/container");
     let scope = format!("service/{name}/{runtime}/{scope}");

@@ -1,5 +1,6 @@
 //! Rules within one service.
 
+use policies::id::ServiceName;
 use policies::ladder::Rung;
 use policies::service::RestartPolicy;
 
@@ -8,8 +9,9 @@ use crate::keys::Words;
 use crate::raw::Raw;
 use crate::settings::{Runtime, Service};
 
-pub(super) fn check(name: &str, service: &Service, raw: &Raw, rules: &mut Rules<'_>) {
-    let at = |rest: &str| format!("service/{name}/{rest}");
+pub(super) fn check(name: &ServiceName, service: &Service, raw: &Raw, rules: &mut Rules<'_>) {
+    let place = raw.place(name);
+    let at = |rest: &str| format!("{place}/{rest}");
     probes(service, rules, &at);
     checkpoints(service, raw, rules, &at);
     backoff(service, rules, &at);
@@ -19,8 +21,11 @@ pub(super) fn check(name: &str, service: &Service, raw: &Raw, rules: &mut Rules<
 
 fn probes(service: &Service, rules: &mut Rules<'_>, at: &dyn Fn(&str) -> String) {
     for probe in &service.probes {
-        let timeout = at(&format!("probe/{}/timeout", probe.name));
-        let interval = at(&format!("probe/{}/interval", probe.name));
+        let place = match &probe.member {
+            Some(member) => format!("service/{member}/probe/{}", probe.name),
+            None => at(&format!("probe/{}", probe.name)),
+        };
+        let (timeout, interval) = (format!("{place}/timeout"), format!("{place}/interval"));
         if probe.settings.timeout <= probe.settings.interval {
             continue;
         }

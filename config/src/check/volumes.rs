@@ -31,15 +31,12 @@ pub(super) fn check(raw: &Raw, rules: &mut Rules<'_>) {
         .services
         .iter()
         .flat_map(|(name, service)| {
-            let side = match service.runtime {
-                Runtime::Process(_) | Runtime::Runc(_) => Side::Host,
-                Runtime::Docker(_) | Runtime::Podman(_) => Side::HostOrContainer,
-            };
+            let (side, at) = (side(&service.runtime), raw.place(name));
             service.checkpoint.volumes.iter().enumerate().map(move |(position, path)| Volume {
                 service: name.as_str(),
                 path,
                 side,
-                place: format!("service/{name}/checkpoint/volumes/{position}"),
+                place: format!("{at}/checkpoint/volumes/{position}"),
             })
         })
         .collect();
@@ -48,6 +45,17 @@ pub(super) fn check(raw: &Raw, rules: &mut Rules<'_>) {
         beside.entry(volume.only_within()).or_default().push(volume);
     }
     beside.into_values().for_each(|volumes| shared(volumes, rules));
+}
+
+fn side(runtime: &Runtime) -> Side {
+    match runtime {
+        Runtime::Process(_) | Runtime::Runc(_) => Side::Host,
+        Runtime::Docker(_) | Runtime::Podman(_) => Side::HostOrContainer,
+        Runtime::Group(members) if members.iter().all(|member| side(&member.runtime) == Side::Host) => {
+            Side::Host
+        }
+        Runtime::Group(_) => Side::HostOrContainer,
+    }
 }
 
 impl<'a> Volume<'a> {

@@ -8,96 +8,105 @@ use crate::settings::{CgroupMode, CpuCap, NetworkLock, Tcp};
 pub(super) static CHECKPOINT: Section = Section {
     title: "service.NAME.checkpoint",
     doc: "When checkpoints are taken, what belongs to them, and which images are kept.",
-    keys: &[
-        Key::default(
-            "enabled",
-            Kind::Flag,
-            "true",
-            "Whether checkpoints are taken at all; without, recovery is by cold start.",
-        ),
-        Key::default(
-            "interval",
-            Kind::DurationOrNever,
-            "\"30s\"",
-            "Time between two checkpoints; `never` takes them on demand only.",
-        ),
-        Key::default(
-            "jitter",
-            Kind::Number { min: 0.0, max: 1.0 },
-            "0.1",
-            "Part of the interval by which it varies, so that services do not stand still together.",
-        ),
-        Key::default(
-            "timeout",
-            Kind::Duration,
-            "\"30s\"",
-            "How long one checkpoint may take altogether before it is given up and the service thawed.",
-        ),
-        Key::default(
-            "require_healthy",
-            Kind::Flag,
-            "true",
-            "Take checkpoints on the cadence only while the probes say healthy.",
-        ),
-        Key::default(
-            "trial",
-            Kind::Flag,
-            "true",
-            "Try a checkpoint soon after the first start, so that a service that cannot be checkpointed \
+    keys: KEYS,
+};
+
+pub(super) static GROUP_CHECKPOINT: Section = Section {
+    title: "group.NAME.checkpoint",
+    doc: "When checkpoints of the whole group are taken, what belongs to them, and which images are kept. CRIU's options and `tcp` are those \
+    of every member.",
+    keys: KEYS,
+};
+
+const KEYS: &[Key] = &[
+    Key::default(
+        "enabled",
+        Kind::Flag,
+        "true",
+        "Whether checkpoints are taken at all; without, recovery is by cold start.",
+    ),
+    Key::default(
+        "interval",
+        Kind::DurationOrNever,
+        "\"30s\"",
+        "Time between two checkpoints; `never` takes them on demand only.",
+    ),
+    Key::default(
+        "jitter",
+        Kind::Number { min: 0.0, max: 1.0 },
+        "0.1",
+        "Part of the interval by which it varies, so that services do not stand still together.",
+    ),
+    Key::default(
+        "timeout",
+        Kind::Duration,
+        "\"30s\"",
+        "How long one checkpoint may take altogether before it is given up and the service thawed.",
+    ),
+    Key::default(
+        "require_healthy",
+        Kind::Flag,
+        "true",
+        "Take checkpoints on the cadence only while the probes say healthy.",
+    ),
+    Key::default(
+        "trial",
+        Kind::Flag,
+        "true",
+        "Try a checkpoint soon after the first start, so that a service that cannot be checkpointed \
             is known before it crashes.",
-        ),
-        Key::default(
-            "on",
-            Kind::List(&Kind::Choice(words::<Occasion>)),
-            "[\"shutdown\", \"drain\"]",
-            "Further occasions: `shutdown` of the supervisor, `drain` of the node.",
-        ),
-        Key::default(
-            "max_checkpoints",
-            Kind::Whole { min: 2, max: 100_000 },
-            "10",
-            "How many images are kept; at least 2, so that there is always an older one.",
-        ),
-        Key::optional(
-            "max_age",
-            Kind::Duration,
-            "no limit",
-            "\"7days\"",
-            "Images older than this go, but never the newest good one.",
-        ),
-        Key::optional(
-            "max_total_size",
-            Kind::Size,
-            "no limit",
-            "\"5GB\"",
-            "Space that this service's images may take; the newest good one stays in any case.",
-        ),
-        Key::default(
-            "rootfs",
-            Kind::Flag,
-            "true",
-            "Whether the container's writable layer belongs to the image (a plain process has none).",
-        ),
-        Key::default(
-            "volumes",
-            PATHS,
-            "[]",
-            "Folders whose content belongs to the image, taken at the same instant as the memory. Of a docker or \
+    ),
+    Key::default(
+        "on",
+        Kind::List(&Kind::Choice(words::<Occasion>)),
+        "[\"shutdown\", \"drain\"]",
+        "Further occasions: `shutdown` of the supervisor, `drain` of the node.",
+    ),
+    Key::default(
+        "max_checkpoints",
+        Kind::Whole { min: 2, max: 100_000 },
+        "10",
+        "How many images are kept; at least 2, so that there is always an older one.",
+    ),
+    Key::optional(
+        "max_age",
+        Kind::Duration,
+        "no limit",
+        "\"7days\"",
+        "Images older than this go, but never the newest good one.",
+    ),
+    Key::optional(
+        "max_total_size",
+        Kind::Size,
+        "no limit",
+        "\"5GB\"",
+        "Space that this service's images may take; the newest good one stays in any case.",
+    ),
+    Key::default(
+        "rootfs",
+        Kind::Flag,
+        "true",
+        "Whether the container's writable layer belongs to the image (a plain process has none).",
+    ),
+    Key::default(
+        "volumes",
+        PATHS,
+        "[]",
+        "Folders whose content belongs to the image, taken at the same instant as the memory. Of a docker or \
             podman container, named volumes belong to the image by themselves, and bind mounts when their \
             path on the host or in the container is listed.",
-        ),
-        Key::default(
-            "tcp",
-            Kind::Choice(words::<Tcp>),
-            "\"skip_in_flight\"",
-            "TCP connections: kept but for those still being set up (`skip_in_flight`), kept, with no \
+    ),
+    Key::default(
+        "tcp",
+        Kind::Choice(words::<Tcp>),
+        "\"skip_in_flight\"",
+        "TCP connections: kept but for those still being set up (`skip_in_flight`), kept, with no \
             checkpoint while one is being set up (`established`), or restored closed (`close`). docker \
             passes no such option on to a restore: there, connections are kept only if the host's \
             `/etc/criu/runc.conf` has a line `tcp-established`.",
-        ),
-        Key::table("criu", &CRIU),
-    ],
-};
+    ),
+    Key::table("criu", &CRIU),
+];
 
 const BY_TCP: &str = "write `tcp = \"established\" | \"close\" | \"skip_in_flight\"` beside `criu`";
 const BY_US: &str = "leave it out: the supervisor sets it for each checkpoint and restore";

@@ -15,6 +15,12 @@ pub(super) static SERVICE_HOOKS: Section = Section {
     keys: KEYS,
 };
 
+pub(super) static GROUP_HOOKS: Section = Section {
+    title: "group.NAME.hooks",
+    doc: "The same for the events of this group only, beside those of `[hooks]`.",
+    keys: KEYS,
+};
+
 const KEYS: &[Key] = &[
     Key::optional(
         "on_event",

@@ -1,6 +1,7 @@
 //! The file's top level, `[node]`, `[store]`, `[api]`.
 
 use super::cluster::CLUSTER;
+use super::group::GROUP;
 use super::hooks::HOOKS;
 use super::replica::{API_TLS, REPLICA};
 use super::service::SERVICE;
@@ -15,6 +16,7 @@ pub(crate) static ROOT: Section = Section {
         Key::table("store", &STORE),
         Key::table("api", &API),
         Key { kind: Kind::Tables("service", &SERVICE), ..Key::table("service", &SERVICE) },
+        Key { kind: Kind::Tables("group", &GROUP), ..Key::table("group", &GROUP) },
         Key::table("cluster", &CLUSTER),
         Key::table("hooks", &HOOKS),
     ],

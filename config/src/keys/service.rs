@@ -12,6 +12,27 @@ use crate::settings::Isolation;
 /// Text lists: commands, options.
 pub(super) const TEXTS: Kind = Kind::List(&Kind::Text);
 pub(super) const PATHS: Kind = Kind::List(&Kind::Path);
+/// Names of services.
+pub(super) const NAMES: Kind = Kind::List(&Kind::ServiceName);
+
+pub(super) const fn start_timeout() -> Key {
+    Key::default(
+        "start_timeout",
+        Kind::Duration,
+        "\"1m\"",
+        "How long a cold start may take until the service runs; its probes have their own \
+        `start_period`.",
+    )
+}
+
+pub(super) const fn restore_timeout() -> Key {
+    Key::default(
+        "restore_timeout",
+        Kind::Duration,
+        "\"1m\"",
+        "How long the restore of one image may take before the next rung is tried.",
+    )
+}
 
 pub(super) static SERVICE: Section = Section {
     title: "service.NAME",
@@ -34,19 +55,8 @@ pub(super) static SERVICE: Section = Section {
             "\"10s\"",
             "How long the service may take to end before it is killed.",
         ),
-        Key::default(
-            "start_timeout",
-            Kind::Duration,
-            "\"1m\"",
-            "How long a cold start may take until the service runs; its probes have their own \
-            `start_period`.",
-        ),
-        Key::default(
-            "restore_timeout",
-            Kind::Duration,
-            "\"1m\"",
-            "How long the restore of one image may take before the next rung is tried.",
-        ),
+        start_timeout(),
+        restore_timeout(),
         Key::default(
             "success_exit_codes",
             Kind::List(&Kind::Whole { min: 0, max: 255 }),
@@ -55,9 +65,17 @@ pub(super) static SERVICE: Section = Section {
         ),
         Key::default(
             "depends_on",
-            Kind::List(&Kind::ServiceName),
+            NAMES,
             "[]",
-            "Services that must be healthy before this one is started.",
+            "Services that must be healthy before this one is started; in a group, members of it that are started before.",
+        ),
+        Key::optional(
+            "group",
+            Kind::ServiceName,
+            "it stands alone",
+            "\"shop\"",
+            "The group that it is a member of. Images, recovery and hooks are the group's then: there is no `checkpoint`, `restart`, \
+            `failover` or `hooks` here, and no `start_timeout`, `restore_timeout` or `success_exit_codes`.",
         ),
         Key::table("checkpoint", &CHECKPOINT),
         Key { kind: Kind::Tables("probe", &PROBE), ..Key::table("probe", &PROBE) },

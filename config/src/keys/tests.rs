@@ -25,7 +25,15 @@ fn around(title: &str) -> &'static str {
         "hooks" => "[hooks]\n{}\n",
         "service.NAME.hooks" => "[service.db]\nrunc.bundle = '/b'\n[service.db.hooks]\n{}\n",
         "api.https" => "[api.https]\n{}\n",
-        "service.NAME" => "[service.db]\n{}\n[service.other]\nrunc.bundle = '/b'\n",
+        "service.NAME" => "[service.db]\n{}\n[service.other]\nrunc.bundle = '/b'\n[group.shop]\n",
+        "group.NAME" => "[service.db]\nrunc.bundle = '/b'\ngroup = 'shop'\n[group.shop]\n{}\n",
+        "group.NAME.checkpoint" => {
+            "[service.db]\nrunc.bundle = '/b'\ngroup = 'shop'\n[group.shop.checkpoint]\n{}\n"
+        }
+        "group.NAME.restart" => {
+            "[service.db]\nrunc.bundle = '/b'\ngroup = 'shop'\n[group.shop.restart]\n{}\n"
+        }
+        "group.NAME.hooks" => "[service.db]\nrunc.bundle = '/b'\ngroup = 'shop'\n[group.shop.hooks]\n{}\n",
         "service.NAME.process" => "[service.db.process]\n{}\n",
         "service.NAME.runc" => "[service.db.runc]\n{}\n",
         "service.NAME.docker" => "[service.db.docker]\n{}\n",
@@ -67,8 +75,8 @@ fn companions(title: &str, key: &str) -> &'static str {
         ("store.replica.tls" | "api.tls", "ca") => "cert = '/c'\nkey = '/k'\n",
         ("store.replica.tls" | "api.tls", "cert") => "ca = '/a'\nkey = '/k'\n",
         ("store.replica.tls" | "api.tls", "key") => "ca = '/a'\ncert = '/c'\n",
-        ("hooks" | "service.NAME.hooks", "webhook") => "",
-        ("hooks" | "service.NAME.hooks", _) => "webhook = 'https://a'\n",
+        ("hooks" | "service.NAME.hooks" | "group.NAME.hooks", "webhook") => "",
+        ("hooks" | "service.NAME.hooks" | "group.NAME.hooks", _) => "webhook = 'https://a'\n",
         ("api.https", "listen") => "token_file = '/t'\ncert = '/c'\nkey = '/k'\n",
         ("api.https", "token_file") => "listen = 'h:1'\ncert = '/c'\nkey = '/k'\n",
         ("api.https", "cert") => "listen = 'h:1'\ntoken_file = '/t'\nkey = '/k'\n",
@@ -100,6 +108,9 @@ fn all_keys() -> Vec<(&'static Section, &'static Key)> {
     fn collect(section: &'static Section, found: &mut Vec<(&'static Section, &'static Key)>) {
         for key in section.keys {
             match key.kind {
+                // What services and groups have in common is one section.
+                Kind::Table(inner) | Kind::Tables(_, inner) | Kind::TableList(inner)
+                    if found.iter().any(|(known, _)| known.title == inner.title) => {}
                 Kind::Table(inner) | Kind::Tables(_, inner) | Kind::TableList(inner) => collect(inner, found),
                 _ => found.push((section, key)),
             }

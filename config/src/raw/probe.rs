@@ -35,7 +35,7 @@ pub(super) fn probe(named: Named<'_>) -> Probe {
         start_period: table.get("start_period", duration_or_zero).unwrap_or_default(),
     };
     table.done();
-    Probe { name: name.to_owned(), kind, settings }
+    Probe { name: name.to_owned(), member: None, kind, settings }
 }
 
 fn kind(table: &Table<'_>) -> ProbeKind {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 
+use policies::id::ServiceName;
 use policies::ladder;
 use policies::service::Settings;
 
@@ -14,7 +15,14 @@ use crate::values::{choice, command, duration, path, service_name, signal, small
 
 const RUNTIMES: [&str; 4] = ["process", "runc", "docker", "podman"];
 
-pub(super) fn service(table: Table<'_>, name: &str, node: &Node) -> Service {
+/// A service, and the group that it names.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) service: Service,
+    pub(crate) group: Option<ServiceName>,
+}
+
+pub(super) fn service(table: Table<'_>, name: &str, node: &Node) -> Written {
     let runtime = runtime(&table, name, node);
     let plan = checkpoint::checkpoint(table.table("checkpoint"));
     let recovery = restart::restart(table.table("restart"));
@@ -45,8 +53,9 @@ pub(super) fn service(table: Table<'_>, name: &str, node: &Node) -> Service {
         failover,
         hooks: table.table_if_written("hooks").map(hooks::hooks),
     };
+    let group = table.get("group", service_name);
     table.done();
-    service
+    Written { service, group }
 }
 
 /// Every runtime that is written is read, so that its mistakes are told even if there are too many of them.

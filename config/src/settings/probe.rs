@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use policies::id::ServiceName;
+
 /// `[service.NAME.probe.PROBE]`: one health check.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
     /// Its name, for people.
     pub name: String,
+    /// The member of the group that it asks; none if the service is no group.
+    pub member: Option<ServiceName>,
     /// What it does.
     pub kind: ProbeKind,
     /// How often, and what its results mean.

@@ -6,11 +6,12 @@
 //!
 //! Whoever does not restore must [`Hold::release`]: the rules would block the service's successor, and stay on the host.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::Path;
 
 use procfs::net::TcpState;
-use procfs::process::Process;
+use procfs::process::{FDTarget, Process};
 use serde::{Deserialize, Serialize};
 
 use super::file;
@@ -56,18 +57,20 @@ impl Hold {
     /// Puts our own rules in place, if they are needed.
     pub(crate) async fn take(&self, pid: i32) -> Result<()> {
         let Some(table) = &self.table else { return Ok(()) };
-        let connections = connections(pid)?;
-        if connections.is_empty() {
-            return Ok(());
+        hold(table, &connections(pid)?).await
+    }
+
+    /// Rules of ours, that will be.
+    pub(crate) fn of_table(table: &str) -> Self {
+        Self { run: None, table: Some(table.to_owned()) }
+    }
+
+    /// Holds these connections, whoever their ends are.
+    pub(crate) async fn take_all(&self, connections: &[(SocketAddr, SocketAddr)]) -> Result<()> {
+        match &self.table {
+            Some(table) => hold(table, connections).await,
+            None => Ok(()),
         }
-        let done = nft(&[&rules(table, &connections)]).run().await?;
-        if done.success() {
-            return Ok(());
-        }
-        let report = Report::new(format!("hold {} connections with the packet filter", connections.len()))
-            .output(done.stderr.lines().map(str::to_owned))
-            .remedy("install nftables, or set checkpoint.tcp = \"close\"");
-        Err(Error::Refused(report))
     }
 
     /// Removes the rules from our network namespace, as far as they are there.
@@ -93,6 +96,41 @@ impl Hold {
         };
         (self.table.as_deref() == Some(name) || self.run.as_ref().is_some_and(of_run)).then_some(name)
     }
+}
+
+async fn hold(table: &str, connections: &[(SocketAddr, SocketAddr)]) -> Result<()> {
+    if connections.is_empty() {
+        return Ok(());
+    }
+    let done = nft(&[&rules(table, connections)]).run().await?;
+    if done.success() {
+        return Ok(());
+    }
+    let report = Report::new(format!("hold {} connections with the packet filter", connections.len()))
+        .output(done.stderr.lines().map(str::to_owned))
+        .remedy("install nftables, or set checkpoint.tcp = \"close\"");
+    Err(Error::Refused(report))
+}
+
+/// The connections in our network of which both ends belong to these processes, one end first.
+pub(crate) fn between(pids: &[i32]) -> Vec<(SocketAddr, SocketAddr)> {
+    let Ok(own) = Process::myself() else { return Vec::new() };
+    // What cannot be read any more has no connections.
+    let held: HashSet<u64> = pids.iter().flat_map(|pid| sockets_of(*pid)).collect();
+    let tables = [own.tcp().unwrap_or_default(), own.tcp6().unwrap_or_default()];
+    let theirs = tables.into_iter().flatten();
+    let theirs = theirs.filter(|c| c.state == TcpState::Established && held.contains(&c.inode));
+    let ends: HashSet<_> = theirs.map(|c| (plain(c.local_address), plain(c.remote_address))).collect();
+    ends.iter().filter(|(one, other)| one < other && ends.contains(&(*other, *one))).copied().collect()
+}
+
+fn sockets_of(pid: i32) -> Vec<u64> {
+    let Ok(descriptors) = Process::new(pid).and_then(|process| process.fd()) else { return Vec::new() };
+    let socket = |target: FDTarget| match target {
+        FDTarget::Socket(inode) => Some(inode),
+        _ => None,
+    };
+    descriptors.flatten().filter_map(|descriptor| socket(descriptor.target)).collect()
 }
 
 fn has_own_network(pid: i32) -> bool {
@@ -182,6 +220,20 @@ mod tests {
         let _client = std::net::TcpStream::connect(("127.0.0.1", port)).expect("it listens");
         assert!(connections(pid).expect("readable").iter().all(|(ours, _)| ours.port() != port));
         assert!(!has_own_network(pid));
+    }
+
+    #[test]
+    fn connections_of_ours_with_ourselves_are_found_once() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let server = listener.local_addr().expect("bound");
+        let client = std::net::TcpStream::connect(server).expect("it listens");
+        let _accepted = listener.accept().expect("it was made");
+        let client = client.local_addr().expect("connected");
+        let found = between(&[i32::try_from(std::process::id()).expect("a pid")]);
+        let of_it: Vec<_> = found.iter().filter(|(one, other)| [*one, *other].contains(&client)).collect();
+        assert_eq!(of_it.len(), 1, "{found:?}");
+        assert!([of_it[0].0, of_it[0].1].contains(&server));
+        assert_eq!(between(&[1]), []);
     }
 
     #[test]

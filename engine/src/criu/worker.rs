@@ -61,7 +61,7 @@ pub trait DuringDump: Send {
     fn is_wanted(&self) -> bool;
 
     /// The first task is about to be stopped; an error ends the dump.
-    fn about_to_stop(&mut self) -> Result<()>;
+    fn about_to_stop(&mut self) -> Pin<Box<dyn Future<Output = Result<()>> + Send + '_>>;
 
     /// CRIU's images are complete, and all tasks still stand still. An error lets the service run on, whatever was asked for.
     fn complete(&mut self) -> Pin<Box<dyn Future<Output = Result<()>> + Send + '_>>;
@@ -261,7 +261,7 @@ impl Worker {
             let asked = Instant::now();
             let script = answer.notify.and_then(|n| n.script).unwrap_or_default();
             let agreed = match (&mut during, script.as_str()) {
-                (Some(during), "pre-dump") => during.about_to_stop(),
+                (Some(during), "pre-dump") => during.about_to_stop().await,
                 (Some(during), "post-dump") => during.complete().await,
                 _ => Ok(()),
             };

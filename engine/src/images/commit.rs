@@ -19,7 +19,7 @@ use super::manifest::{
     FileEntry, MANIFEST_NAME, Manifest, SEALED_VERSION, SegmentEntry, SegmentKind, Sizes, VERSION,
 };
 use super::segment::{Sealing, SegmentWriter};
-use super::{Store, digest, space};
+use super::{MEMBER_MARK, Store, digest, space};
 use crate::durable::{self, FILE_MODE, atomic_write, fail_point, failed, open_regular, remove_tree};
 use crate::error::{Error, Report, Result};
 
@@ -127,8 +127,9 @@ fn plan<'a>(criu: &Path, files: &Path, seal: &'a Seal) -> Vec<Plan<'a>> {
     std::iter::once(state).chain(memory).chain(files).collect()
 }
 
-/// `pages-1.img`, ...: memory, as CRIU writes it.
+/// `pages-1.img`, ...: memory, as CRIU writes it; in the image of a group the member's name comes before it.
 fn holds_pages(name: &str) -> bool {
+    let name = name.rsplit_once(MEMBER_MARK).map_or(name, |(_, name)| name);
     name.starts_with("pages-") && Path::new(name).extension().is_some_and(|e| e == "img")
 }
 

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use policies::id::{Epoch, ImageId, NodeName};
-use policies::lease::{Expiry, Holding, Legacy, Replicated, Sighting};
+use policies::lease::{AtRest, Expiry, Holding, Legacy, Replicated, Sighting};
 use serde::{Deserialize, Serialize};
 
 use super::{Claim, Held, draw};
@@ -43,6 +43,8 @@ pub(super) struct Left {
     next: Option<String>,
     #[serde(default)]
     stopped: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    suspended: bool,
 }
 
 /// An instant of one run of a clock.
@@ -138,7 +140,8 @@ impl Left {
         Self {
             replicated: legacy.replicated.as_ref().map(Mark::of),
             next: legacy.next.as_ref().map(ToString::to_string),
-            stopped: legacy.stopped,
+            stopped: legacy.at_rest == Some(AtRest::Stopped),
+            suspended: legacy.at_rest == Some(AtRest::Suspended),
         }
     }
 
@@ -147,7 +150,11 @@ impl Left {
         Ok(Legacy {
             replicated: self.replicated.as_ref().map(Mark::replicated).transpose()?,
             next: next.map_err(|e| strange("next node", e))?,
-            stopped: self.stopped,
+            at_rest: match (self.stopped, self.suspended) {
+                (true, _) => Some(AtRest::Stopped),
+                (false, true) => Some(AtRest::Suspended),
+                (false, false) => None,
+            },
         })
     }
 

@@ -333,6 +333,7 @@ impl<E: Engine> Container<E> {
             root: known.changes.clone().map(Root::Changes),
             volumes: volumes.collect(),
             mounts: known.mounts.iter().map(|m| (m.destination.clone(), m.source.clone())).collect(),
+            members: Vec::new(),
         })
     }
 

@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::OnceCell;
 
 use super::container::{Container, Engine, ExitNote, Known, Mounted, Traces, program_of};
-use super::{Effect, Place, Recipe, RestoreFrom, Runtime};
+use super::{Effect, Place, Recipe, RestoreFrom, Runtime, links};
 use crate::checkpoint::WhileFrozen;
 use crate::criu::{Options, Tcp, close_connections};
 use crate::durable;
@@ -41,8 +41,6 @@ const AWAY_MAX: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long one request may take.
 const REQUEST_MAX: Duration = Duration::from_secs(30);
-/// More steps up than any folder is deep that docker unpacks a checkpoint in; above the root there is nothing.
-const UP: usize = 40;
 
 /// A service that is a container of docker.
 pub fn docker(place: Place, spec: Spec) -> impl Runtime {
@@ -155,7 +153,7 @@ impl Docker {
         let folder = folder.join("checkpoints").join(name);
         remove(&folder)?;
         durable::create_dir_all(&folder)?;
-        link(from.images, &folder)?;
+        links::to_all(from.images, &folder, |name| Some(name))?;
         // docker refuses a checkpoint whose bytes it has not forgotten yet: no two are alike.
         let unlike = format!("attempt-{:?}", std::time::SystemTime::now())
             .replace(|c: char| !c.is_ascii_alphanumeric(), "-");
@@ -304,22 +302,6 @@ fn known(found: ContainerInspectResponse) -> Known {
     }
 }
 
-/// Makes each file of an image visible in another folder, without a copy.
-fn link(images: &Path, folder: &Path) -> Result<()> {
-    let failed = |path: &Path, e: std::io::Error| {
-        Error::Unavailable(Report::new(format!("link {} for docker", path.display())).because(e))
-    };
-    for entry in std::fs::read_dir(images).map_err(|e| failed(images, e))? {
-        let entry = entry.map_err(|e| failed(images, e))?;
-        let absolute = std::path::absolute(entry.path()).map_err(|e| failed(images, e))?;
-        let below = absolute.strip_prefix("/").unwrap_or(&absolute);
-        let target = Path::new(&"../".repeat(UP)).join(below);
-        std::os::unix::fs::symlink(target, folder.join(entry.file_name()))
-            .map_err(|e| failed(&absolute, e))?;
-    }
-    Ok(())
-}
-
 fn remove(folder: &Path) -> Result<()> {
     match std::fs::remove_dir_all(folder) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
@@ -358,19 +340,5 @@ mod tests {
         let volumes: Vec<_> = ended.mounts.iter().map(|mount| mount.volume.as_deref()).collect();
         assert_eq!(volumes, [Some("vol"), None]);
         assert_eq!(ended.restart_policy, "unless-stopped");
-    }
-
-    #[test]
-    fn links_lead_to_the_image_from_wherever_they_are_unpacked() {
-        let (images, folder) =
-            (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
-        durable::atomic_write_volatile(&images.path().join("pages-1.img"), b"pages", 0o600).expect("written");
-        link(images.path(), folder.path()).expect("linked");
-        let target = std::fs::read_link(folder.path().join("pages-1.img")).expect("a link");
-        assert!(target.is_relative(), "an absolute one would be looked for inside the container: {target:?}");
-        let deep = folder.path().join("deeper/still");
-        durable::create_dir_all(&deep).expect("made");
-        std::os::unix::fs::symlink(&target, deep.join("pages-1.img")).expect("as it is unpacked");
-        assert_eq!(std::fs::read(deep.join("pages-1.img")).expect("it leads there"), b"pages");
     }
 }

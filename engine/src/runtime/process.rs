@@ -166,6 +166,7 @@ impl Process {
             before_end,
             limit: dump.limit,
             pid: instance.handle.pid,
+            cut: dump.cut,
         };
         let pause = checkpoint::dump(plan, worker, dump.while_frozen).await?;
         afterwards.await?;

@@ -6,6 +6,7 @@
 //! at a time, and the checker must find what goes wrong.
 #![allow(clippy::unwrap_used)]
 
+mod simulation;
 mod world;
 
 use policies::lease::Expiry;

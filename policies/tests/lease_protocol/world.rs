@@ -14,9 +14,7 @@ pub(crate) const ONE_ACTS: &str = "never do two act at once";
 pub(crate) const ONE_HOLDER_PER_EPOCH: &str = "one node at most acts in an epoch";
 pub(crate) const NOTHING_OLDER: &str = "nothing older than acknowledged is restored";
 
-const NODES: usize = 2;
-/// Renewals after which the holder hears of no more; what follows is the same as after the one before.
-const RENEWALS_MAX: u64 = 1;
+const NAMES: [&str; 3] = ["alpha", "beta", "gamma"];
 
 /// Where the protocol is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,25 +38,39 @@ pub(crate) enum Events {
     Images,
 }
 
+/// How much of it there is: as little as shows everything, to be explored whole; or more, to be walked through at random.
+#[derive(Clone, Debug)]
+pub(crate) struct Size {
+    /// Milliseconds of its own that each node's clocks count in a second, if they keep to the bound.
+    pub(crate) rates: Vec<u64>,
+    /// Renewals after which the holder hears of no more; what follows is the same as after the one before.
+    pub(crate) renewals_max: u64,
+    /// The horizon, after the lease's time: its end, a take-over, and the former holder's awakening.
+    pub(crate) seconds: u64,
+    /// Whether the first holder, once it is fenced, is a standby as the others are.
+    pub(crate) first_stands_by: bool,
+}
+
 /// One configuration of the model.
 pub(crate) struct World {
     expiry: Expiry,
     events: Events,
     flaw: Flaw,
+    size: Size,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct State {
-    second: u64,
+    pub(crate) second: u64,
     store: Store,
-    nodes: Vec<Node>,
+    pub(crate) nodes: Vec<Node>,
     /// Who acted in which epoch.
     acted: BTreeMap<Epoch, usize>,
     acknowledged: Option<Replicated>,
     /// What was fenced, taken over: that it happens at all.
-    fenced: bool,
-    taken_over: bool,
-    broken: Option<&'static str>,
+    pub(crate) fenced: bool,
+    pub(crate) taken_over: bool,
+    pub(crate) broken: Option<&'static str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -69,26 +81,26 @@ struct Store {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Node {
+pub(crate) struct Node {
     monotonic_ms: u64,
     boottime_ms: u64,
-    asleep: bool,
+    pub(crate) asleep: bool,
     standby: Option<Standby>,
     holder: Option<Holder>,
     /// What the fence was told last.
     armed: Option<Moment>,
-    running: Option<Epoch>,
+    pub(crate) running: Option<Epoch>,
     /// Newest image taken here, and the newest that is here, whoever took it.
     taken: Option<Replicated>,
-    kept: Option<Replicated>,
+    pub(crate) kept: Option<Replicated>,
     /// The newest of ours that some replica has.
     copied: Option<Replicated>,
-    request: Option<Request>,
-    answer: Option<Answer>,
+    pub(crate) request: Option<Request>,
+    pub(crate) answer: Option<Answer>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Request {
+pub(crate) struct Request {
     sent: Moment,
     what: What,
 }
@@ -101,7 +113,7 @@ enum What {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Answer {
+pub(crate) enum Answer {
     Seen(Sighting),
     Acquired(Epoch, Moment),
     Refused,
@@ -124,9 +136,22 @@ pub(crate) enum Step {
     ReplicateElsewhere(usize),
 }
 
+impl Size {
+    /// Two nodes: the holder's clock is slow, the standby's fast.
+    fn smallest() -> Self {
+        Self { rates: vec![750, 1250], renewals_max: 1, seconds: 4, first_stands_by: false }
+    }
+}
+
 impl World {
-    pub(crate) const fn new(expiry: Expiry, events: Events, flaw: Flaw) -> Self {
-        Self { expiry, events, flaw }
+    /// Explored whole.
+    pub(crate) fn new(expiry: Expiry, events: Events, flaw: Flaw) -> Self {
+        Self { expiry, events, flaw, size: Size::smallest() }
+    }
+
+    /// As large as this.
+    pub(crate) const fn of(size: Size, expiry: Expiry, flaw: Flaw) -> Self {
+        Self { expiry, events: Events::Images, flaw, size }
     }
 
     /// As short as it can be; an answer can be late by seconds only where there are some.
@@ -134,9 +159,8 @@ impl World {
         if self.flaw == Flaw::CountedFromAnswer { 6 } else { 4 }
     }
 
-    /// The horizon: a lease, its end, a take-over, and the former holder's awakening.
     fn last_second(&self) -> u64 {
-        self.ttl() + 4
+        self.ttl() + self.size.seconds
     }
 
     fn settings(&self) -> Settings {
@@ -149,13 +173,11 @@ impl World {
         }
     }
 
-    /// Milliseconds of its own that a node's clocks count in a second: the holder's is slow, the standby's fast.
     fn rate(&self, node: usize) -> u64 {
         match (node, self.flaw) {
             (0, Flaw::DriftBeyondBound) => 500,
-            (0, _) => 750,
             (_, Flaw::DriftBeyondBound) => 1500,
-            (_, _) => 1250,
+            (_, _) => self.size.rates[node],
         }
     }
 
@@ -167,7 +189,7 @@ impl World {
 
     fn second(&self, state: &mut State) {
         state.second += 1;
-        for index in 0..NODES {
+        for index in 0..state.nodes.len() {
             let rate = self.rate(index);
             let node = &mut state.nodes[index];
             node.boottime_ms += rate;
@@ -224,6 +246,9 @@ impl World {
                 self.tell_holder(state, index, holder::Event::Stopped);
                 let node = &mut state.nodes[index];
                 (node.holder, node.request, node.answer) = (None, None, None);
+                if self.size.first_stands_by && node.standby.is_none() {
+                    node.standby = Some(self.standby(index));
+                }
                 self.tell_standby(state, index, standby::Event::Lost);
             }
             Some(holder::Command::Release) | None => {}
@@ -246,6 +271,10 @@ impl World {
             Some(standby::Command::TakeOver(epoch, image)) => self.take_over(state, index, epoch, image),
             Some(standby::Command::FenceFormer(_) | standby::Command::Release) | None => {}
         }
+    }
+
+    fn standby(&self, index: usize) -> Standby {
+        Standby::new(self.settings(), name(index), Former::FencesItself, Duration::ZERO)
     }
 
     fn take_over(&self, state: &mut State, index: usize, epoch: Epoch, image: Option<Replicated>) {
@@ -273,7 +302,8 @@ impl World {
             What::Renew(epoch, replicated) => {
                 let ours = store.sighting.epoch == epoch
                     && store.sighting.holding.as_ref().is_some_and(|holding| holding.node == name(index));
-                let more = store.sighting.holding.as_ref().is_some_and(|held| held.beat < RENEWALS_MAX);
+                let more =
+                    store.sighting.holding.as_ref().is_some_and(|held| held.beat < self.size.renewals_max);
                 if ours && !more {
                     return;
                 }
@@ -348,13 +378,14 @@ impl World {
     fn replicate(&self, state: &mut State, index: usize, to_the_other: bool) {
         let node = &mut state.nodes[index];
         let Some(epoch) = node.running else { return };
-        let image =
-            Replicated { epoch, image: ImageId::try_from(if to_the_other { "1" } else { "2" }).unwrap() };
+        let id = format!("{:04}{}", state.second, if to_the_other { "1" } else { "2" });
+        let image = Replicated { epoch, image: ImageId::try_from(id.as_str()).unwrap() };
         node.taken = Some(image.clone());
         node.copied = Some(image.clone()).max(node.copied.take());
         node.kept = Some(image.clone()).max(node.kept.take());
         if to_the_other {
-            let other = &mut state.nodes[1 - index];
+            let next = (index + 1) % state.nodes.len();
+            let other = &mut state.nodes[next];
             other.kept = Some(image).max(other.kept.take());
         }
     }
@@ -368,15 +399,11 @@ impl Model for World {
     fn init_states(&self) -> Vec<State> {
         let mut store = Store { sighting: Sighting::default(), expires: 0 };
         self.acquire(&mut store, 0, 0, &Sighting::default(), Moment::default());
-        let standby = |index: usize| {
-            let former = Former::FencesItself;
-            Standby::new(self.settings(), name(index), former, Duration::ZERO)
-        };
         let node = |index: usize| Node {
             monotonic_ms: 0,
             boottime_ms: 0,
             asleep: false,
-            standby: Some(standby(index)).filter(|_| index != 0),
+            standby: Some(self.standby(index)).filter(|_| index != 0),
             holder: None,
             armed: None,
             running: None,
@@ -386,7 +413,7 @@ impl Model for World {
             request: None,
             answer: None,
         };
-        let mut nodes: Vec<_> = (0..NODES).map(node).collect();
+        let mut nodes: Vec<_> = (0..self.size.rates.len()).map(node).collect();
         let holder = Holder::new(self.settings(), Epoch(1), Moment::default());
         nodes[0].armed = Some(holder.fence_at());
         nodes[0].holder = Some(holder);
@@ -477,5 +504,5 @@ fn judge(state: &mut State) {
 }
 
 fn name(index: usize) -> NodeName {
-    NodeName::try_from(["alpha", "beta"][index]).unwrap()
+    NodeName::try_from(NAMES[index]).unwrap()
 }

@@ -9,6 +9,7 @@ use super::Api;
 use super::answer::{ErrorBody, Failure};
 use super::images::in_store;
 use crate::metrics::{Format, StoreFacts};
+use crate::tenure::Nodes;
 
 /// All metrics: Prometheus' text, or OpenMetrics for whoever accepts it.
 #[utoipa::path(get, path = "/metrics", responses(
@@ -24,7 +25,8 @@ pub(super) async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Resul
         StoreFacts { free, min_free: settings.min_free, max: settings.max_total_size }
     });
     let store = store.await?;
-    let encoded = api.control.metrics().encode(&api.control.status().await, store, format);
+    let nodes = api.control.nodes().map(Nodes::seen).unwrap_or_default();
+    let encoded = api.control.metrics().encode(&api.control.status().await, &nodes, store, format);
     let encoded = encoded.map_err(|e| Error::Internal(Report::new("write the metrics").because(e)))?;
     Ok(([(header::CONTENT_TYPE, format.content_type())], encoded).into_response())
 }

@@ -8,6 +8,7 @@
 //! It loads nothing from elsewhere, works without the script, and refuses forms of other sites' pages (`super::sites`).
 
 mod draw;
+mod nodes;
 mod plots;
 mod service;
 
@@ -26,6 +27,7 @@ use super::Api;
 use super::answer::Failure;
 use super::images;
 use crate::status::Action;
+use crate::tenure::Nodes;
 
 /// How long a restore is waited for before the page says that it goes on.
 const RESTORE_MAX: Duration = Duration::from_secs(60);
@@ -67,7 +69,8 @@ async fn protect(request: axum::extract::Request, next: Next) -> Response {
 async fn overview(State(api): State<Api>) -> Html<String> {
     let node = api.control.status().await;
     let recent = api.control.history().all();
-    Html(draw::overview(&node, &recent).into_string())
+    let nodes = api.control.nodes().map(Nodes::seen).unwrap_or_default();
+    Html(draw::overview(&node, &nodes, &recent).into_string())
 }
 
 async fn one_service(State(api): State<Api>, Path(name): Path<String>) -> Result<Html<String>, Failure> {

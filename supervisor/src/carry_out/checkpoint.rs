@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use engine::checkpoint::WhileFrozen;
 use engine::error::Report;
 use engine::failpoint::fail_point;
+use engine::freeze::Cgroup;
 use engine::images::{About, Hot, Manifest, RuntimeFacts, StageNeeds, Staging};
 use engine::runtime::{Dump, Dumped, Instance, Keep};
 use policies::id::{Attempt, ImageId};
@@ -56,6 +57,7 @@ impl Shared {
             limit,
             before_end: None,
             while_frozen: planned.while_frozen,
+            cut: None,
         };
         let Dumped { pause, state } = self.parts().runtime.checkpoint(dump).await?;
         drop(freezing);
@@ -89,6 +91,7 @@ impl Shared {
             limit,
             before_end: Some(before_end),
             while_frozen: planned.while_frozen,
+            cut: None,
         };
         let dumped = self.parts().runtime.checkpoint(dump).await;
         fail_point("suspend.ended");
@@ -121,7 +124,7 @@ impl Shared {
     async fn plan(self: &Arc<Self>, instance: &Instance) -> engine::Result<Planned> {
         let staging = self.stage(instance).await?;
         fail_point("checkpoint.staged");
-        let files = Ready::open(self, &staging.files_dir(), instance.handle.cgroup.clone()).await?;
+        let files = Ready::open(self, &staging.files_dir(), instance.handle.cgroups()).await?;
         let (while_frozen, captured, parent) = files.split();
         let (staging_dir, image, taken_at) = (staging.criu_dir(), staging.id().clone(), now());
         let shared = Arc::clone(self);
@@ -139,9 +142,10 @@ impl Shared {
     async fn stage(&self, instance: &Instance) -> engine::Result<Staging> {
         let id = image_id()?;
         let (store, name) = (self.node.store.clone(), self.name.clone());
-        let cgroup = instance.handle.cgroup.clone();
+        let cgroups = instance.handle.cgroups();
         blocking(move || {
-            let needs = StageNeeds { memory: cgroup.touched_memory(), files: 0 };
+            let memory = cgroups.iter().map(Cgroup::touched_memory).sum();
+            let needs = StageNeeds { memory, files: 0 };
             store.stage(&name, &id, needs)
         })
         .await

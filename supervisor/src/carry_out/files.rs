@@ -18,7 +18,7 @@ use crate::assemble::Parts;
 /// A capture that is ready to be done under the freeze.
 pub(super) struct Ready {
     preparation: Option<Preparation>,
-    members: Cgroup,
+    members: Vec<Cgroup>,
     /// Keeps the image before this one in place, whose contents may be taken over.
     parent: Option<Prepared>,
 }
@@ -28,7 +28,11 @@ pub(super) type Slot = Arc<Mutex<Option<Captured>>>;
 
 impl Ready {
     /// Opens everything, and copies ahead what can be, while the service still runs.
-    pub(super) async fn open(shared: &Arc<Shared>, out_dir: &Path, members: Cgroup) -> engine::Result<Self> {
+    pub(super) async fn open(
+        shared: &Arc<Shared>,
+        out_dir: &Path,
+        members: Vec<Cgroup>,
+    ) -> engine::Result<Self> {
         let parts = shared.parts();
         let folders = parts.runtime.folders().await?;
         let baseline = shared.baseline(&parts, &folders).await?;
@@ -69,7 +73,8 @@ impl Ready {
 impl Shared {
     /// When the container's root was as it came: what has not been touched since need not be copied.
     async fn baseline(&self, parts: &Parts, folders: &Folders) -> engine::Result<Option<Timestamp>> {
-        if !parts.rootfs || !matches!(folders.root, Some(Root::Whole(_))) {
+        let is_whole = |(_, folders): &(String, &Folders)| matches!(folders.root, Some(Root::Whole(_)));
+        if !parts.rootfs || !by_member(folders).iter().any(is_whole) {
             return Ok(None);
         }
         let (journal, name) = (self.node.journal.clone(), self.name.clone());
@@ -106,30 +111,43 @@ pub(super) fn put_back(
     }
 }
 
-/// The root first, then what belongs to the image by itself, then what is declared.
+/// Roots first, then what belongs to the image by itself, then what is declared.
 fn trees(parts: &Parts, folders: &Folders, baseline: Option<Timestamp>) -> Vec<Tree> {
     let tree =
         |name: String, path: &Path, base| Tree { name, path: path.to_owned(), exclude: Vec::new(), base };
-    let mut trees = Vec::new();
-    match &folders.root {
-        Some(Root::Whole(path)) if parts.rootfs => {
-            trees.push(tree(ROOT_TREE.to_owned(), path, baseline.map(|taken_at| Baseline { taken_at })));
-        }
-        Some(Root::Changes(path)) if parts.rootfs => trees.push(tree(ROOT_TREE.to_owned(), path, None)),
-        Some(_) | None => {}
-    }
-    let declared = parts.volumes.iter().map(|path| {
-        let inside = folders.mounts.iter().find(|(inside, _)| inside == path);
-        inside.map_or(path, |(_, outside)| outside)
+    let members = by_member(folders);
+    let roots = members
+        .iter()
+        .filter_map(|(name, folders)| Some((format!("{name}{ROOT_TREE}"), folders.root.as_ref()?)));
+    let root = |(name, root): (String, &Root)| match root {
+        Root::Whole(path) => tree(name, path, baseline.map(|taken_at| Baseline { taken_at })),
+        Root::Changes(path) => tree(name, path, None),
+    };
+    let mut trees: Vec<_> = roots.filter(|_| parts.rootfs).map(root).collect();
+    let declared = parts.volumes.iter().flat_map(|path| {
+        let mounts = members.iter().flat_map(|(_, folders)| &folders.mounts);
+        let outside: Vec<_> =
+            mounts.filter(|(inside, _)| inside == path).map(|(_, outside)| outside).collect();
+        if outside.is_empty() { vec![path] } else { outside }
     });
     let mut known = HashSet::new();
-    let volumes = folders.volumes.iter().chain(declared).filter(|path| known.insert(*path));
+    let volumes = members.iter().flat_map(|(_, folders)| &folders.volumes).chain(declared);
+    let volumes = volumes.filter(|path| known.insert(*path));
     trees.extend(volumes.map(|path| tree(path.display().to_string(), path, None)));
     trees
 }
 
+/// Those of a service, or of each member of a group, with what their trees' names begin with.
+fn by_member(folders: &Folders) -> Vec<(String, &Folders)> {
+    match folders.members.as_slice() {
+        [] => vec![(String::new(), folders)],
+        members => members.iter().map(|(name, folders)| (format!("{name}/"), folders)).collect(),
+    }
+}
+
 /// Files that the service may write to without any trace in their time stamps.
-fn mapped(members: &Cgroup) -> HashSet<u64> {
+fn mapped(cgroups: &[Cgroup]) -> HashSet<u64> {
+    let members = cgroups.iter().flat_map(Cgroup::members);
     // A member that ends while it is looked at maps nothing any more.
-    members.members().into_iter().filter_map(|pid| mapped_writable(pid).ok()).flatten().collect()
+    members.filter_map(|pid| mapped_writable(pid).ok()).flatten().collect()
 }

@@ -158,6 +158,13 @@ fn runtime(runtime: &Runtime) -> String {
         Runtime::Podman(podman) => {
             format!("podman, {}", container(&podman.container, podman.recipe.as_ref()))
         }
+        Runtime::Group(members) => {
+            let members: Vec<_> = members
+                .iter()
+                .map(|member| format!("{} ({})", member.name, self::runtime(&member.runtime)))
+                .collect();
+            format!("a group, as one: {}", members.join("; "))
+        }
         Runtime::Process(process) => {
             let user = process.user.as_ref().map(|user| format!(" as {user}")).unwrap_or_default();
             let to = match &process.stdout {

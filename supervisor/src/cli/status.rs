@@ -170,6 +170,10 @@ fn notes(screen: &Screen, service: &ServiceStatus) -> Vec<String> {
     if !service.waiting_for.is_empty() {
         note(Mood::Plain, "waits for", &service.waiting_for.join(", "));
     }
+    if !service.members.is_empty() {
+        let members: Vec<_> = service.members.iter().map(|(name, pid)| format!("{name} {pid}")).collect();
+        note(Mood::Plain, "members", &members.join(", "));
+    }
     if let Some(last) = &service.last_recovery {
         let image = last.image.as_ref().map(|id| format!(" from {id}")).unwrap_or_default();
         let took = words::milliseconds(last.took_ms);

@@ -215,6 +215,7 @@ pub(super) async fn service(
         Arrival::FromImage => anew(node, name, &parts, Beginning::TakenOver).await?,
         Arrival::Cold => anew(node, name, &parts, Beginning::Start).await?,
         Arrival::Stopped => anew(node, name, &parts, Beginning::Stopped).await?,
+        Arrival::Suspended(image) => anew(node, name, &parts, Beginning::Suspended(image)).await?,
     };
     if let Some(instance) = &reclaimed.instance {
         node.tenures.guard(name, instance).await?;

@@ -14,6 +14,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use super::table::{self, Metric};
 use super::{Labels, StoreFacts};
 use crate::status::{NewestImage, NodeStatus, ReplicaStatus, ServiceStatus};
+use crate::tenure::NodeSeen;
 
 /// The part that a node without the right to run a service plays; a service's task knows none of it.
 const STANDBY: &str = "standby";
@@ -33,7 +34,7 @@ struct Values<'a> {
 }
 
 impl Published {
-    pub(super) fn new(node: &NodeStatus, store: StoreFacts) -> Self {
+    pub(super) fn new(node: &NodeStatus, nodes: &[NodeSeen], store: StoreFacts) -> Self {
         let mut values = Values { services: &node.services, families: Vec::new() };
         values.health();
         values.images();
@@ -41,6 +42,7 @@ impl Published {
         values.probes();
         values.replicas();
         values.leases();
+        values.nodes(nodes);
         values.node(node);
         values.process();
         Self { families: values.families }
@@ -141,6 +143,23 @@ impl Values<'_> {
         self.each(table::LEASE_EPOCH, |service| {
             service.lease.as_ref().map_or_else(Vec::new, |lease| alone(lease.epoch as f64))
         });
+    }
+
+    /// As this node sees them; what a silent one has said of its services says nothing.
+    fn nodes(&mut self, nodes: &[NodeSeen]) {
+        let each = |value: fn(&NodeSeen) -> f64| -> Vec<(Labels, f64)> {
+            nodes.iter().map(|seen| (vec![("node", seen.node.clone())], value(seen))).collect()
+        };
+        self.push(table::NODE_THERE, each(|seen| flag(seen.there)));
+        self.push(table::NODE_DRAINING, each(|seen| flag(seen.said.draining)));
+        let standbys = nodes.iter().filter(|seen| seen.there).flat_map(|seen| {
+            let standbys = seen.said.services.iter().filter(|(_, said)| said.role == STANDBY);
+            standbys.map(|(service, said)| {
+                let ready = said.not_ready.is_none() && said.prepared.is_some() && !seen.said.draining;
+                (vec![("node", seen.node.clone()), ("service", service.clone())], flag(ready))
+            })
+        });
+        self.push(table::STANDBY_READY, standbys.collect());
     }
 
     fn node(&mut self, node: &NodeStatus) {

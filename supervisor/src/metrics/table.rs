@@ -97,6 +97,12 @@ metrics! {
         "1 for this node's part in who runs the service, 0 for the others; absent for services of this node alone";
     LEASE_EPOCH: Gauge "supervisor_lease_epoch" ["service"]
         "The epoch of the present or last holder";
+    NODE_THERE: Gauge "supervisor_node_there" ["node"]
+        "Whether a node of the cluster has said something within a lease's time; absent for a node that stands alone";
+    NODE_DRAINING: Gauge "supervisor_node_draining" ["node"]
+        "Whether a node takes no services over";
+    STANDBY_READY: Gauge "supervisor_standby_ready" ["node", "service"]
+        "Whether a standby could take the service over now; absent for nodes that are not there";
     ERRORS: Counter "supervisor_errors_total" ["service", "event", "kind"]
         "Effects that failed: what, and the kind of error; without a service for the node's own";
     EVENTS: Counter "supervisor_events_total" ["event"]

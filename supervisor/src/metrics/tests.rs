@@ -11,7 +11,7 @@ use super::table::ALL;
 use super::*;
 use crate::events::plain;
 use crate::status::{CheckpointStatus, EventRecord, NewestImage, ProbeStatus, ReplicaStatus, ServiceStatus};
-use crate::tenure::LeaseStatus;
+use crate::tenure::{LeaseStatus, NodeSeen};
 
 const STORE: StoreFacts = StoreFacts { free: 7, min_free: 3, max: Some(9) };
 
@@ -62,6 +62,20 @@ fn node() -> NodeStatus {
     NodeStatus { services: vec![web], ..crate::api::tests::node_status() }
 }
 
+/// One that is there and stands by, one that is silent.
+fn nodes() -> Vec<NodeSeen> {
+    let seen = |node: &str, there| {
+        let said = serde_json::json!({
+            "node": node, "there": there, "silent_seconds": 1.0, "format": 1, "version": "1", "draining": false, "load": 5,
+            "services": { "web": {
+                "role": "standby", "state": "standby", "serves": false, "epoch": 4, "prepared": "i1", "not_ready": null,
+            } },
+        });
+        serde_json::from_value(said).expect("what a node says")
+    };
+    vec![seen("beta", true), seen("gamma", false)]
+}
+
 fn event(kind: &str) -> EventRecord {
     EventRecord {
         cause: Some("crashed".to_owned()),
@@ -97,7 +111,7 @@ fn scraped(events: &[EventRecord], format: Format) -> String {
     let tally = Tally::register(&mut registry);
     events.iter().for_each(|event| tally.count(event));
     let metrics = Metrics { counted: Arc::new(Counted { tally, registry }) };
-    metrics.encode(&node(), STORE, format).expect("encoded")
+    metrics.encode(&node(), &nodes(), STORE, format).expect("encoded")
 }
 
 /// Names of samples with the names of their labels, by the family's `TYPE` line.
@@ -156,6 +170,8 @@ fn values_are_those_of_the_events_and_of_the_published_state() {
         "supervisor_probe_results_total{service=\"web\",probe=\"ping\",result=\"failed\"} 1",
         "supervisor_replica_behind_images{service=\"web\",replica=\"file:///\\\"r\\\"\"} 2",
         "supervisor_lease_epoch{service=\"web\"} 4",
+        "supervisor_node_there{node=\"gamma\"} 0",
+        "supervisor_standby_ready{node=\"beta\",service=\"web\"} 1",
         "supervisor_store_max_bytes 9",
     ] {
         let is_there = |found: &str| found == line || found == format!("{line}.0");

@@ -14,6 +14,9 @@ pub(crate) struct LeaseStatus {
     /// It was stopped on purpose where it is held, and stays so with whoever takes it over.
     #[serde(default)]
     pub(crate) stopped: bool,
+    /// The same, suspended: its state waits in its newest image.
+    #[serde(default)]
+    pub(crate) suspended: bool,
     /// Of a standby: the image that lies ready for a take-over.
     pub(crate) prepared: Option<String>,
     /// Why a take-over could not begin at once, or the store cannot be asked.

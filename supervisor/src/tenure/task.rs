@@ -22,7 +22,7 @@ use engine::runtime::Runtime;
 use policies::id::{Epoch, ServiceName};
 use policies::lease::holder::{self, Holder};
 use policies::lease::standby::{self, Standby};
-use policies::lease::{Moment, Replicated};
+use policies::lease::{AtRest, Moment, Replicated};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
@@ -111,8 +111,8 @@ struct Task {
     resumed: bool,
     /// It is on its way to another node.
     leaving: Option<Leaving>,
-    /// It was stopped on purpose where it is held.
-    stopped_there: bool,
+    /// Whether it rests on purpose where it is held.
+    at_rest: Option<AtRest>,
     /// Nothing helped here: others are preferred for a while.
     unfit: Unfit,
     renewing: Option<AbortHandle>,
@@ -151,7 +151,7 @@ pub(crate) fn spawn(ground: &Ground, service: ServiceName, wanted: Wanted, node:
         holder: None,
         resumed: false,
         leaving: None,
-        stopped_there: false,
+        at_rest: None,
         unfit: Unfit::default(),
         renewing: None,
         prepared: None,
@@ -323,10 +323,11 @@ impl Task {
         if let Err(error) = self.ground.epochs.present(&self.service, epoch) {
             self.tell("take-over-failed", format!("the epoch could not be noted: {error}"));
         }
-        self.begin(match image {
-            _ if self.stopped_there => Arrival::Stopped,
-            Some(_) => Arrival::FromImage,
-            None => Arrival::Cold,
+        self.begin(match (self.at_rest, image) {
+            (Some(AtRest::Stopped), _) => Arrival::Stopped,
+            (Some(AtRest::Suspended), Some(image)) => Arrival::Suspended(image.image),
+            (None, Some(_)) => Arrival::FromImage,
+            (None | Some(AtRest::Suspended), None) => Arrival::Cold,
         })
         .await;
     }
@@ -335,10 +336,10 @@ impl Task {
         self.ground.holding.hold(self.service.clone());
         self.set_role("holder");
         self.take_address();
+        let anew = matches!(arrival, Arrival::FromImage | Arrival::Cold);
         let begin = Change::Begin { service: self.service.clone(), arrival };
         // The daemon ends after its tasks.
         let _ = self.ground.daemon.send(begin).await;
-        let anew = matches!(arrival, Arrival::FromImage | Arrival::Cold);
         if let Some(hook) = self.failover.on_take_over.clone().filter(|_| anew) {
             tell_of_take_over(hook, self.service.clone(), self.ground.events.clone());
         }

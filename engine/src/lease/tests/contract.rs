@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use policies::id::{Epoch, NodeName};
-use policies::lease::{Expiry, Legacy};
+use policies::lease::{AtRest, Expiry, Legacy};
 
 use super::{Stage, image, replicated, service, until};
 use crate::error::Error;
@@ -123,7 +123,7 @@ async fn what_is_said_for_the_next_holder_reaches_it(stage: &Stage) {
     let service = service("legacy");
     let held = stage.acquired(&service, "alpha").await;
     let next = Some(NodeName::try_from("beta").unwrap());
-    let said = Legacy { next, stopped: true, replicated: Some(image(1, "a")) };
+    let said = Legacy { next, at_rest: Some(AtRest::Suspended), replicated: Some(image(1, "a")) };
     stage.alpha.renew(&held, &Legacy { replicated: None, ..said.clone() }).await.unwrap();
     stage.alpha.renew(&held, &said).await.unwrap();
     stage.alpha.release(&held).await.unwrap();

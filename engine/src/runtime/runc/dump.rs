@@ -55,6 +55,7 @@ pub(in crate::runtime) async fn container(
         before_end,
         limit: dump.limit,
         pid: instance.handle.pid,
+        cut: dump.cut,
     };
     let pause = checkpoint::dump(plan, worker, dump.while_frozen).await?;
     afterwards.await?;

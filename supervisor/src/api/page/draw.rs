@@ -2,8 +2,10 @@
 
 use maud::{DOCTYPE, Markup, html};
 
+use super::nodes;
 use crate::cli::words;
 use crate::status::{EventRecord, NodeStatus, RecoveryStatus, ServiceStatus};
+use crate::tenure::NodeSeen;
 
 /// A page that stays as it is.
 pub(super) fn frame(title: &str, body: &Markup) -> Markup {
@@ -40,7 +42,7 @@ pub(super) fn form(action: &str, label: &str, class: &str) -> Markup {
 }
 
 /// The node and its services.
-pub(super) fn overview(node: &NodeStatus, recent: &[EventRecord]) -> Markup {
+pub(super) fn overview(node: &NodeStatus, nodes: &[NodeSeen], recent: &[EventRecord]) -> Markup {
     let body = html! {
         h1 { (node.node) }
         p.soft { "supervisor " (node.version) ", CRIU " (node.criu) ", " (node.config_file) }
@@ -50,6 +52,7 @@ pub(super) fn overview(node: &NodeStatus, recent: &[EventRecord]) -> Markup {
         }
         @if node.services.is_empty() { p { "no services" } }
         div.cards { @for service in &node.services { (card(service)) } }
+        @if !nodes.is_empty() { (nodes::table(nodes)) }
         h2 { "Lately" }
         (timeline(recent.iter()))
     };
@@ -73,6 +76,12 @@ pub(super) fn facts(service: &ServiceStatus) -> Markup {
             dt { "state" } dd class={ "state " (mood_of_state(&service.state)) } { (service.state) @if service.paused { ", policies held" } }
             dt { "health" } dd class=(mood_of_verdict(service.verdict.as_deref())) { (service.verdict.as_deref().unwrap_or("-")) }
             dt { "runtime" } dd { (service.runtime) }
+            @if let Some(lease) = &service.lease {
+                dt { "lease" } dd { (lease.role) ", epoch " (lease.epoch) @if lease.role != "holder" && let Some(holder) = &lease.holder { ", held by " (holder) } }
+            }
+            @if !service.members.is_empty() {
+                dt { "members" } dd { (service.members.keys().map(String::as_str).collect::<Vec<_>>().join(", ")) }
+            }
             dt { "newest image" } dd { @if let Some(newest) = newest { (words::span(newest.age_seconds)) " old" ", " (newest.verdict) } @else { "none" } }
             dt { "last recovery" } dd { (recovery(service.last_recovery.as_ref())) }
             @for (name, text) in troubles(service) { dt { (name) } dd.doubt { (text) } }

@@ -22,6 +22,8 @@ use crate::service::Message;
 use crate::status::{Action, Answer as Answered};
 use crate::tenure::Wish;
 
+/// States of a service that rests on purpose.
+const AT_REST: [&str; 2] = ["stopped", "suspended"];
 /// How long each part of a move may take until it is given up.
 const PART_MAX: Duration = Duration::from_secs(300);
 /// How often it is looked whether an image has arrived.
@@ -183,8 +185,9 @@ impl Task {
             while begun.elapsed() < PART_MAX {
                 nodes.exchange(&control).await;
                 let said = nodes.says(&to, &service);
-                if said.is_some_and(|said| said.role == "holder" && (said.serves || said.state == "stopped"))
-                {
+                if said.is_some_and(|said| {
+                    said.role == "holder" && (said.serves || AT_REST.contains(&said.state.as_str()))
+                }) {
                     return Some(Answer::Arrived(Ok(())));
                 }
                 sleep(ASK_EVERY).await;

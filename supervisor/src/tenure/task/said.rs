@@ -1,7 +1,7 @@
 //! What is published of the lease, what the store says of it, and what is said to others with it.
 
 use engine::images::Prepared;
-use policies::lease::{Legacy, Replicated, Sighting};
+use policies::lease::{AtRest, Legacy, Replicated, Sighting};
 
 use super::leave::Leaving;
 use super::{Task, now};
@@ -28,14 +28,19 @@ impl Task {
     }
 
     pub(super) fn saw(&mut self, sighting: &Sighting) {
-        self.stopped_there = sighting.legacy.stopped;
+        let legacy = &sighting.legacy;
+        // On its way to another node it is suspended for a moment, and is to run there.
+        let moves = legacy.next.is_some();
+        self.at_rest = legacy.at_rest.filter(|rest| *rest == AtRest::Stopped || !moves);
         if let Some(image) = &sighting.legacy.replicated {
             self.ground.tenures.replicated(&self.service, image.clone());
         }
         let holder = sighting.holding.as_ref().map(|holding| holding.node.to_string());
-        let epoch = sighting.epoch.0;
+        let (epoch, at_rest) = (sighting.epoch.0, self.at_rest);
         self.ground.tenures.set_status(&self.service, |status| {
-            (status.holder, status.epoch, status.stopped) = (holder, epoch, sighting.legacy.stopped);
+            (status.holder, status.epoch) = (holder, epoch);
+            status.stopped = at_rest == Some(AtRest::Stopped);
+            status.suspended = at_rest == Some(AtRest::Suspended);
         });
         if self.holder.is_none() {
             self.set_role("standby");
@@ -67,7 +72,11 @@ impl Task {
         Legacy {
             replicated: self.ground.tenures.floor(&self.service),
             next: self.leaving.as_ref().and_then(Leaving::next),
-            stopped: entry.is_ok_and(|entry| entry.status.borrow().state == "stopped"),
+            at_rest: entry.ok().and_then(|entry| match entry.status.borrow().state.as_str() {
+                "stopped" => Some(AtRest::Stopped),
+                "suspended" => Some(AtRest::Suspended),
+                _ => None,
+            }),
         }
     }
 }
