@@ -36,6 +36,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use crate::error::{Error, Report, Result};
+use crate::fence::FencedAddress;
 use link::{Assigned, Device, Netlink};
 use record::{Record, Records};
 use wire::{Hearing, Wire};
@@ -43,6 +44,8 @@ use wire::{Hearing, Wire};
 /// How often it is asked whether somebody has the address, and how long an answer may take each time.
 const PROBES: u32 = 3;
 const ANSWER_MAX: Duration = Duration::from_millis(100);
+/// How long the kernel may take to take an address off.
+const RELEASE_MAX: Duration = Duration::from_secs(2);
 /// The pauses between the announcements after the first.
 const REPEATED_AFTER: [Duration; 4] = [
     Duration::from_millis(100),
@@ -124,6 +127,12 @@ impl fmt::Display for Address {
 }
 
 impl Addresses {
+    /// What a fence needs to take the address off this host, if it is here.
+    #[must_use]
+    pub fn fenced(&self, address: &Address) -> FencedAddress {
+        FencedAddress { records: self.records.folder().to_owned(), ip: address.ip }
+    }
+
     /// With records in this folder, which is made when it is needed.
     pub fn recorded_in(folder: impl Into<PathBuf>) -> Self {
         Self { records: Records::new(folder.into()), announcing: Mutex::default() }
@@ -249,6 +258,21 @@ impl Addresses {
         // It holds only handles: whoever panicked with it in hand has not torn anything.
         self.announcing.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// Takes an address off this host, if there is a record of it. For a process of one thread and without a runtime.
+pub(crate) fn release_recorded(records: PathBuf, ip: IpAddr) -> Result<()> {
+    let failed = |e: std::io::Error| Error::Unavailable(Report::new(format!("release {ip}")).because(e));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let address = Address { ip, prefix: bits(ip), device: None };
+    let addresses = Addresses::recorded_in(records);
+    if addresses.records.read(ip)?.is_none() {
+        return Ok(());
+    }
+    let released = runtime.block_on(async {
+        tokio::time::timeout(RELEASE_MAX, addresses.release(&address)).await.map_err(|e| failed(e.into()))
+    });
+    released?
 }
 
 /// The address as it is on its device; it must not be on another one.

@@ -31,6 +31,7 @@ use self::thread::Thread;
 use crate::error::{Error, Report, Result};
 use crate::freeze::Cgroup;
 use crate::shim::Shim;
+pub use crate::shim::protocol::FencedAddress;
 use crate::shim::protocol::{FenceOrder, FenceState};
 
 /// How long freezing may take before the service is killed as it runs.
@@ -43,6 +44,7 @@ pub(crate) const KILL_ROUND: Duration = Duration::from_secs(1);
 pub struct Fence {
     shim: Shim,
     cgroup: Cgroup,
+    address: Option<FencedAddress>,
     thread: Thread,
 }
 
@@ -74,7 +76,13 @@ impl Fence {
             FenceState::Armed(limit) => thread.arm(limit.into())?,
             FenceState::Firing | FenceState::Fired => thread.fire()?,
         }
-        Ok(Self { shim, cgroup, thread })
+        Ok(Self { shim, cgroup, address: None, thread })
+    }
+
+    /// One that takes this address off the host, too, when it has stopped the service: a supervisor that stands still could not.
+    #[must_use]
+    pub fn with_address(self, address: Option<FencedAddress>) -> Self {
+        Self { address, ..self }
     }
 
     /// Sets the limit at which the service is stopped. Where this fails, the limit before stays in force.
@@ -84,7 +92,7 @@ impl Fence {
     /// it may have the new limit all the same.
     pub async fn arm(&self, limit: Moment) -> Result<()> {
         self.thread.refuse_if_over("arm")?;
-        self.order("arm", FenceOrder::Arm { limit: limit.into(), cgroup: self.cgroup.clone() }).await?;
+        self.order("arm", self.arming(limit)).await?;
         self.thread.arm(limit)
     }
 
@@ -105,13 +113,17 @@ impl Fence {
     /// the same.
     pub async fn fire(&self) -> Result<()> {
         self.thread.fire()?;
-        let order = FenceOrder::Arm { limit: Moment::default().into(), cgroup: self.cgroup.clone() };
-        self.shim.fence(&order).await.map(drop)
+        self.shim.fence(&self.arming(Moment::default())).await.map(drop)
     }
 
     /// Where it stands, now and from now on.
     pub fn standing(&self) -> watch::Receiver<Standing> {
         self.thread.standing()
+    }
+
+    fn arming(&self, limit: Moment) -> FenceOrder {
+        let (cgroup, address) = (self.cgroup.clone(), self.address.clone());
+        FenceOrder::Arm { limit: limit.into(), cgroup, address }
     }
 
     async fn order(&self, tried: &str, order: FenceOrder) -> Result<()> {

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use engine::error::{Error, Report};
-use engine::fence::{Fence, Standing};
+use engine::fence::{Fence, FencedAddress, Standing};
 use engine::lease::Keeper;
 use engine::runtime::Instance;
 use policies::id::{Epoch, ImageId, NodeName, ServiceName};
@@ -112,6 +112,8 @@ struct Tenure {
     /// What has been acknowledged as replicated, by whoever.
     floor: Option<Replicated>,
     fence: Option<Arc<Fence>>,
+    /// What a fence takes off this host with the service.
+    address: Option<FencedAddress>,
     status: LeaseStatus,
     /// There once its lease is watched.
     wishes: Option<mpsc::Sender<Wish>>,
@@ -164,7 +166,8 @@ impl Tenures {
         let Some(limit) = self.read(service, |tenure| tenure.held.map(|hold| hold.limit)) else {
             return Ok(());
         };
-        let fence = Arc::new(instance.fence().await?);
+        let address = self.read(service, |tenure| tenure.address.clone()).flatten();
+        let fence = Arc::new(instance.fence().await?.with_address(address));
         let armed = match limit {
             Some(limit) => fence.arm(limit).await,
             None => self.may_act(service),
@@ -198,9 +201,12 @@ impl Tenures {
     }
 
     /// Its lease is watched from now on; what is wanted of it arrives here.
-    fn enter(&self, service: &ServiceName) -> mpsc::Receiver<Wish> {
+    fn enter(&self, service: &ServiceName, address: Option<FencedAddress>) -> mpsc::Receiver<Wish> {
         let (sender, wishes) = mpsc::channel(WISHES);
-        self.lock().entry(service.clone()).or_default().wishes = Some(sender);
+        let mut tenures = self.lock();
+        let tenure = tenures.entry(service.clone()).or_default();
+        (tenure.wishes, tenure.address) = (Some(sender), address);
+        drop(tenures);
         wishes
     }
 

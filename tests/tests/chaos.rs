@@ -122,7 +122,7 @@ impl Cluster {
     /// Every node is there, and every standby could take the service over.
     fn wait_whole(&self) {
         let holder = self.holder();
-        let image = self.nodes[holder].checkpoint(SERVICE);
+        let image = fresh_image(&self.nodes[holder]);
         for (place, node) in self.nodes.iter().enumerate().filter(|(place, _)| *place != holder) {
             wait_until(BACK_MAX, &format!("host {} is ready again", place + 1), || {
                 let lease = node.status(SERVICE)["lease"].clone();
@@ -137,7 +137,7 @@ impl Cluster {
     fn replicate(&self, client: &Client) -> (String, u64) {
         let holder = &self.nodes[self.holder()];
         let acknowledged = client.acknowledged.load(SeqCst);
-        let image = holder.checkpoint(SERVICE);
+        let image = fresh_image(holder);
         wait_until(BACK_MAX, "a replica has it", || {
             let replicas = holder.status(SERVICE)["replicas"].clone();
             replicas
@@ -328,6 +328,18 @@ fn configure(node: &mut Node, place: usize, names: &[String; 3], pki: &Path, (ho
         set(&replica, "url", &quoted(&format!("peer://{host}:{PEERS}")));
         set(&replica, "rate_limit", "\"1MiB\"");
     }
+}
+
+/// One that was begun after this was called: the cadence takes them, and one may be under way.
+fn fresh_image(node: &Node) -> String {
+    let newest = || node.status(SERVICE)["checkpoint"]["newest"]["id"].as_str().map(str::to_owned);
+    let mut last = newest();
+    for _ in 0..2 {
+        last = Some(wait_for(BACK_MAX, "another image is taken", || {
+            newest().filter(|id| last.as_ref() != Some(id))
+        }));
+    }
+    last.unwrap_or_default()
 }
 
 /// As `lose`, for this service.

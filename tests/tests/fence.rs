@@ -123,7 +123,8 @@ async fn either_clock_is_enough_for_the_keeper() {
             Moment { monotonic: soon.monotonic, ..late }
         };
         let shim = Shim::connect(&scene.ground.shim_socket()).await.expect("it works here");
-        let order = FenceOrder::Arm { limit: limit.into(), cgroup: instance.handle.cgroup.clone() };
+        let order =
+            FenceOrder::Arm { limit: limit.into(), cgroup: instance.handle.cgroup.clone(), address: None };
         shim.fence(&order).await.expect("it works here");
         dead_after(instance.handle.pid, limit);
     }
@@ -145,7 +146,7 @@ async fn a_cgroup_of_v2_is_enough() {
     assert_eq!(cgroup.members(), [instance.handle.pid]);
     let shim = Shim::connect(&scene.ground.shim_socket()).await.expect("it works here");
     let limit = clock::now().expect("it works here").after(Duration::from_millis(200));
-    shim.fence(&FenceOrder::Arm { limit: limit.into(), cgroup }).await.expect("it works here");
+    shim.fence(&FenceOrder::Arm { limit: limit.into(), cgroup, address: None }).await.expect("it works here");
     dead_after(instance.handle.pid, limit);
 }
 

@@ -3,7 +3,7 @@
 //! It refuses to keep more than the next supervisor needs to undo it.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +45,10 @@ impl Record {
 impl Records {
     pub(super) fn new(folder: PathBuf) -> Self {
         Self { folder }
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     pub(super) fn write(&self, record: &Record) -> Result<()> {

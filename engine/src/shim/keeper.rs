@@ -22,13 +22,13 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{ForkResult, fork};
 use policies::lease::Moment;
 
-use super::protocol::{FenceLimit, FenceOrder, FenceState, receive, send};
+use super::protocol::{FenceLimit, FenceOrder, FenceState, FencedAddress, receive, send};
 use super::setup::detach_from_starter;
-use crate::clock;
 use crate::fence::priority::become_real_time;
 use crate::fence::timers::Timers;
 use crate::fence::{FREEZE_MAX, KILL_ROUND};
 use crate::freeze::Cgroup;
+use crate::{address, clock};
 
 /// How long a shim waits for its keeper: longer than one round of killing.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
@@ -98,9 +98,16 @@ struct Kept {
 
 enum State {
     Disarmed,
-    Armed(FenceLimit, Cgroup),
-    Firing(Cgroup),
-    Fired(Cgroup),
+    Armed(FenceLimit, Target),
+    Firing(Target),
+    Fired(Target),
+}
+
+/// What a fence is around.
+struct Target {
+    cgroup: Cgroup,
+    /// Until it has been let go.
+    address: Option<FencedAddress>,
 }
 
 impl Kept {
@@ -138,9 +145,9 @@ impl Kept {
             clock::now().map_or(true, |now| now.has_passed(Moment::from(limit)))
         };
         self.state = match std::mem::replace(&mut self.state, State::Disarmed) {
-            State::Armed(limit, cgroup) if passed(limit) => stop(cgroup),
-            State::Firing(cgroup) => stop(cgroup),
-            State::Fired(cgroup) if !cgroup.members().is_empty() => stop(cgroup),
+            State::Armed(limit, target) if passed(limit) => stop(target),
+            State::Firing(target) => stop(target),
+            State::Fired(target) if !target.cgroup.members().is_empty() => stop(target),
             other @ (State::Disarmed | State::Armed(..) | State::Fired(_)) => other,
         };
     }
@@ -167,9 +174,9 @@ impl Kept {
 
     fn carry_out(&mut self, order: FenceOrder) {
         match (order, &self.state) {
-            (FenceOrder::Arm { limit, cgroup }, State::Disarmed | State::Armed(..)) => {
+            (FenceOrder::Arm { limit, cgroup, address }, State::Disarmed | State::Armed(..)) => {
                 if self.timers.set(limit.into()).is_ok() {
-                    self.state = State::Armed(limit, cgroup);
+                    self.state = State::Armed(limit, Target { cgroup, address });
                 }
             }
             (FenceOrder::Disarm, State::Armed(..)) | (FenceOrder::Lift, State::Fired(_)) => {
@@ -181,10 +188,13 @@ impl Kept {
     }
 }
 
-/// One round of it.
-fn stop(cgroup: Cgroup) -> State {
-    match cgroup.freeze_and_kill(FREEZE_MAX, KILL_ROUND) {
-        Ok(()) => State::Fired(cgroup),
-        Err(_) => State::Firing(cgroup),
+/// One round of it. The address goes when nothing answers there any more, and is tried once: the next supervisor sweeps.
+fn stop(mut target: Target) -> State {
+    if target.cgroup.freeze_and_kill(FREEZE_MAX, KILL_ROUND).is_err() {
+        return State::Firing(target);
     }
+    if let Some(FencedAddress { records, ip }) = target.address.take() {
+        let _ = address::release_recorded(records, ip);
+    }
+    State::Fired(target)
 }

@@ -5,6 +5,7 @@
 //! talks to older shims. Fields are only ever added, with defaults.
 
 use std::io::{IoSlice, IoSliceMut};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -169,6 +170,9 @@ pub enum FenceOrder {
         limit: FenceLimit,
         /// Whom.
         cgroup: Cgroup,
+        /// What goes with them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        address: Option<FencedAddress>,
     },
     /// There is no limit any more. Changes nothing once it has passed.
     Disarm,
@@ -177,6 +181,15 @@ pub enum FenceOrder {
     Lift,
     /// Only say how it stands.
     Ask,
+}
+
+/// The service's address, which a host without the service must not have: others could not take it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FencedAddress {
+    /// The folder of records: what is not recorded there was not put on this host by us.
+    pub records: PathBuf,
+    /// Which.
+    pub ip: IpAddr,
 }
 
 /// An instant on two clocks, in nanoseconds; whichever comes first counts.

@@ -10,7 +10,7 @@ use crate::world::{Flaw, NOTHING_OLDER, ONE_ACTS, Size, State, Step, World};
 const CHAOS: u64 = 90;
 /// A lease's end, an answer that was lost, and a take-over, with clocks that differ by half.
 const HEALING: u64 = 40;
-const SEEDS: u64 = 2000;
+const SEEDS: u64 = 1000;
 
 /// What goes wrong in one run, in parts of a thousand.
 #[derive(Debug)]

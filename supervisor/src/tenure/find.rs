@@ -1,17 +1,26 @@
 //! The newest image of a service, wherever it is, brought here.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::compat::Host;
+use engine::error::Report;
 use engine::images::{About, Prepared, Store};
 use engine::replica::Replica;
 use engine::runtime::Runtime;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use policies::id::{ImageId, ServiceName};
 use policies::image::ImageVerdict;
-use policies::lease::Replicated;
+use policies::lease::{Replicated, may_succeed};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::carry_out::{blocking, incompatible};
 use crate::replicas::Replicas;
+
+/// How many times as long a newer image may take to be fetched while one here would do.
+const FETCH_PATIENCE: u32 = 4;
 
 /// Where images of one service may be.
 #[derive(Debug, Clone)]
@@ -45,6 +54,12 @@ pub(super) struct Found {
     pub(super) silent: Vec<String>,
 }
 
+/// Whether one of them, or none at all, is as new as what was acknowledged.
+fn suffices(acknowledged: Option<&Replicated>, candidates: &[Candidate]) -> bool {
+    let fit = candidates.iter().filter(|one| one.unfit.is_none() && !one.suspect);
+    may_succeed(acknowledged, fit.map(|one| &one.image).max())
+}
+
 impl Sources {
     /// Whether the service could be restored here at all, images aside: what it is made of is there.
     ///
@@ -56,15 +71,14 @@ impl Sources {
     }
 
     /// Finds the newest image that suits this host, brings it here and makes it ready. Places that do not answer are passed over: what
-    /// was acknowledged is known from the lease.
-    pub(super) async fn newest(&self) -> engine::Result<Found> {
-        let (mut candidates, mut silent) = (self.here().await?, Vec::new());
-        for replica in &self.replicas {
-            match self.there(replica).await {
-                Ok(more) => candidates.extend(more),
-                Err(error) => silent.push(format!("{}: {error}", replica.url())),
-            }
-        }
+    /// was acknowledged is known from the lease. With an image that is new enough in hand none of them is waited for longer than `patience`:
+    /// the host that was lost is a replica, too.
+    pub(super) async fn newest(
+        &self,
+        acknowledged: Option<&Replicated>,
+        patience: Duration,
+    ) -> engine::Result<Found> {
+        let (mut candidates, mut silent) = self.all(acknowledged, patience).await?;
         // A suspect one only if there is no other; then the newest; then the nearest.
         let rank = |one: &Candidate| (!one.suspect, one.image.clone(), one.from.is_none());
         candidates.sort_by_key(rank);
@@ -76,13 +90,61 @@ impl Sources {
                 unfit.get_or_insert_with(|| format!("image {id}: {why}"));
                 continue;
             }
-            match self.bring(&candidate).await {
+            let suffices = suffices(acknowledged, &candidates);
+            let bringing = self.bring(&candidate);
+            let brought = match &candidate.from {
+                Some(from) if suffices => {
+                    timeout(patience * FETCH_PATIENCE, bringing).await.unwrap_or_else(|_| {
+                        let text = format!("fetch it from {}: it takes too long", from.url());
+                        Err(engine::Error::Unavailable(Report::new(text)))
+                    })
+                }
+                Some(_) | None => bringing.await,
+            };
+            match brought {
                 Ok(prepared) => return Ok(Found { image: Some((candidate.image, prepared)), silent }),
                 Err(error) => silent.push(format!("image {id}: {error}")),
             }
         }
         silent.extend(unfit);
         Ok(Found { image: None, silent })
+    }
+
+    /// The images here and, as far as they answer, at the replicas, which are asked all at once; and who did not.
+    async fn all(
+        &self,
+        acknowledged: Option<&Replicated>,
+        patience: Duration,
+    ) -> engine::Result<(Vec<Candidate>, Vec<String>)> {
+        let (mut candidates, mut silent) = (self.here().await?, Vec::new());
+        let mut awaited: BTreeSet<_> = self.replicas.iter().map(|replica| replica.url().to_owned()).collect();
+        let asked =
+            self.replicas.iter().map(|replica| async move { (replica.url(), self.there(replica).await) });
+        let mut asked: FuturesUnordered<_> = asked.collect();
+        let until = Instant::now() + patience;
+        loop {
+            let answer = if suffices(acknowledged, &candidates) {
+                timeout_at(until, asked.next()).await
+            } else {
+                Ok(asked.next().await)
+            };
+            match answer {
+                Ok(Some((url, more))) => {
+                    awaited.remove(url);
+                    match more {
+                        Ok(more) => candidates.extend(more),
+                        Err(error) => silent.push(format!("{url}: {error}")),
+                    }
+                }
+                Ok(None) => break,
+                Err(_) => {
+                    let patience = humantime::format_duration(patience);
+                    silent.extend(awaited.iter().map(|url| format!("{url}: no answer within {patience}")));
+                    break;
+                }
+            }
+        }
+        Ok((candidates, silent))
     }
 
     async fn here(&self) -> engine::Result<Vec<Candidate>> {

@@ -136,8 +136,9 @@ pub(crate) fn spawn(ground: &Ground, service: ServiceName, wanted: Wanted, node:
         replicas: node.replicas.of(&service),
         pushed: node.replicas.clone(),
     };
-    let mut wishes = ground.tenures.enter(&service);
     let address = address::of(&failover, &service, &ground.events);
+    let fenced = address.as_ref().map(|address| ground.addresses.fenced(address));
+    let mut wishes = ground.tenures.enter(&service, fenced);
     let (sender, answers) = mpsc::channel(ANSWERS);
     let mut task = Task {
         standby: turn::new_standby(&ground.cluster, &failover),

@@ -160,7 +160,7 @@ impl Drop for Holder {
 
 pub(crate) fn order_to_arm(span: Duration, handle: &Handle) -> (Moment, FenceOrder) {
     let limit = clock::now().expect("a clock").after(span);
-    (limit, FenceOrder::Arm { limit: limit.into(), cgroup: handle.cgroup.clone() })
+    (limit, FenceOrder::Arm { limit: limit.into(), cgroup: handle.cgroup.clone(), address: None })
 }
 
 /// Waits for the end, which must not have come before the limit.

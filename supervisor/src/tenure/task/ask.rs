@@ -77,8 +77,10 @@ impl Task {
     /// What lies ready is as good as anything that could be found, if nothing newer was acknowledged since.
     pub(super) fn find(&self) {
         let (sources, service) = (self.sources.clone(), self.service.clone());
+        let (acknowledged, patience) =
+            (self.ground.tenures.floor(&service), self.ground.cluster.settings.renew_interval);
         self.ask(move |_| async move {
-            let found = match sources.newest().await {
+            let found = match sources.newest(acknowledged.as_ref(), patience).await {
                 Ok(found) => {
                     for silent in &found.silent {
                         tracing::warn!(%service, "looking for the newest image: {silent}");
@@ -98,13 +100,15 @@ impl Task {
     pub(super) fn prepare(&mut self) {
         let (sources, addresses) = (self.sources.clone(), Arc::clone(&self.ground.addresses));
         let address = self.address.clone();
+        let (acknowledged, patience) =
+            (self.ground.tenures.floor(&self.service), self.ground.cluster.settings.ttl);
         self.preparing = Some(self.ask(move |_| async move {
             let able = match &address {
                 Some(address) => addresses.could_take(address).await.map_err(|e| e.to_string()),
                 None => Ok(()),
             };
             let able = able.and(sources.make_ready().await);
-            let newest = match sources.newest().await {
+            let newest = match sources.newest(acknowledged.as_ref(), patience).await {
                 Ok(found) if found.image.is_none() && !found.silent.is_empty() => {
                     Err(found.silent.join("; "))
                 }
