@@ -18,6 +18,7 @@ mod task;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use engine::error::{Error, Report};
 use engine::fence::{Fence, FencedAddress, Standing};
@@ -25,7 +26,7 @@ use engine::lease::Keeper;
 use engine::runtime::Instance;
 use policies::id::{Epoch, ImageId, NodeName, ServiceName};
 use policies::lease::{Moment, Replicated, Settings};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub(crate) use nodes::{NodeSeen, Nodes, ServiceSaid};
 pub(crate) use status::LeaseStatus;
@@ -114,6 +115,8 @@ struct Tenure {
     fence: Option<Arc<Fence>>,
     /// What a fence takes off this host with the service.
     address: Option<FencedAddress>,
+    /// Whether the address is on this host, from when it is being taken.
+    address_here: Option<watch::Receiver<bool>>,
     status: LeaseStatus,
     /// There once its lease is watched.
     wishes: Option<mpsc::Sender<Wish>>,
@@ -177,6 +180,22 @@ impl Tenures {
         }
         self.change(service, |tenure| tenure.fence = Some(Arc::clone(&fence)));
         armed
+    }
+
+    /// The service's address is being taken; whoever takes it says when it is there.
+    fn address_comes(&self, service: &ServiceName) -> watch::Sender<bool> {
+        let (sender, here) = watch::channel(false);
+        self.change(service, |tenure| tenure.address_here = Some(here));
+        sender
+    }
+
+    /// Waits until the service's address is on this host, if it has one that is being taken; not for longer than the limit.
+    pub(crate) async fn wait_for_address(&self, service: &ServiceName, limit: Duration) {
+        let here = self.read(service, |tenure| tenure.address_here.clone()).flatten();
+        if let Some(mut here) = here {
+            // Whoever takes it may have given it up: then there is nothing to wait for.
+            let _ = tokio::time::timeout(limit, here.wait_for(|is_here| *is_here)).await;
+        }
     }
 
     /// Nothing of the service runs any more: its fence has nothing to stop, and must not stop what comes after it.

@@ -209,7 +209,9 @@ impl Cluster {
         match fault {
             Fault::HostLost | Fault::StandbyFull | Fault::StandbyRotten => {
                 self.members[holder].thaw();
-                self.disks[others[0]].empty();
+                if fault == Fault::StandbyFull {
+                    self.disks[others[0]].empty();
+                }
                 self.nodes[holder].start_only();
             }
             Fault::CutOff => self.hosts.join(holder + 1),

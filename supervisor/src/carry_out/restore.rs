@@ -1,6 +1,7 @@
 //! Restoring an image: made ready and whole, its files put back, its processes restored.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::failpoint::fail_point;
 use engine::images::Prepared;
@@ -10,6 +11,9 @@ use policies::reclaim::Intent;
 use policies::service::Event;
 
 use super::{Outcome, Shared, blocking, failure, files, lock};
+
+/// How long a restore waits for the service's address: without it, connections cannot be restored, and nobody would reach the service.
+const ADDRESS_MAX: Duration = Duration::from_secs(5);
 
 impl Shared {
     pub(super) async fn restore(self: &Arc<Self>, attempt: Attempt, image: ImageId, paused: bool) -> Outcome {
@@ -35,7 +39,11 @@ impl Shared {
         fail_point("restore.intended");
         let prepared = blocking(move || store.open_for_restore(&id)).await?;
         fail_point("restore.prepared");
-        parts.runtime.make_ready().await?;
+        let (ready, ()) = tokio::join!(
+            parts.runtime.make_ready(),
+            self.node.tenures.wait_for_address(&self.name, ADDRESS_MAX)
+        );
+        ready?;
         let prepared = self.put_files_back(prepared).await?;
         fail_point("restore.files");
         let from = RestoreFrom {

@@ -229,6 +229,7 @@ impl Task {
                 let epoch = held.epoch();
                 self.came_back();
                 self.hold(held, sent);
+                self.take_address();
                 self.tell("lease-acquired", format!("the lease was acquired, in epoch {epoch}"));
                 self.standby_event(standby::Event::Acquired { epoch }).await;
             }
@@ -284,6 +285,7 @@ impl Task {
             return;
         }
         self.resumed = false;
+        self.release_address().await;
         self.lost_while_leaving();
         self.ground.tenures.let_go(&self.service);
         self.ground.tenures.unguard(&self.service).await;

@@ -1,7 +1,8 @@
 //! The service's address: it is where the service is.
 //!
-//! It is taken beside the start or restore, which need not wait for it, and tried again until it is ours: a host whose supervisor has died may still have
-//! it. It goes before the service ends, so that no client reaches a dying one.
+//! It is taken as soon as the lease is ours, and tried again until it is there: a host whose supervisor has died may still have it. A start does not wait for
+//! it; a restore does for a while, since connections in an image are bound to it. It goes before the service ends, so that no client reaches a
+//! dying one.
 
 use std::time::Duration;
 
@@ -32,14 +33,16 @@ pub(super) fn of(failover: &Failover, service: &ServiceName, events: &Events) ->
 
 impl Task {
     pub(super) fn take_address(&mut self) {
-        let Some(address) = self.address.clone() else { return };
+        let Some(address) = self.address.clone().filter(|_| self.taking.is_none()) else { return };
         let (addresses, events) = (self.ground.addresses.clone(), self.ground.events.clone());
+        let is_here = self.ground.tenures.address_comes(&self.service);
         let service = self.service.clone();
         let taking = tokio::spawn(async move {
             let mut said = None;
             loop {
                 let error = match addresses.take(&address).await {
                     Ok(taken) => {
+                        is_here.send_replace(true);
                         let text = format!("{address} is on {}", taken.device);
                         return events.record(plain(Some(service.as_str()), "address-taken", text));
                     }
