@@ -108,7 +108,7 @@ fn what_one_has_received_the_other_has_sent_after_every_restore() {
     let Some(mut scene) = Scene::or_skip() else { return };
     scene.start();
     let mut images = Vec::new();
-    for _ in 0..4 {
+    for _ in 0..8 {
         let before = scene.state();
         let image = scene.node.checkpoint(GROUP);
         scene.flows();
