@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: the paper's tables, for criu, runc and us; `cargo xtask bench hosts`: what crosses hosts (docs/benchmarks.md).
+//! `cargo xtask bench`: the paper's tables, for criu, runc and us; `cargo xtask bench hosts`: what crosses hosts;
+//! `cargo xtask bench many`: what the supervisor itself costs with many services (docs/benchmarks.md).
 //!
 //! Refuses to measure anything but release binaries.
 
@@ -20,6 +21,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let prepared = prepare::release(&["supervisor", "counter", "memhog", "benches", "system-tests"])?;
     let (name, arguments) = match arguments.split_first() {
         Some((first, rest)) if first == "hosts" => ("hosts", rest),
+        Some((first, rest)) if first == "many" => ("many", rest),
         Some(_) | None => ("bench", arguments),
     };
     let program = prepared.binaries.join(name);
