@@ -13,6 +13,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 
 use crate::prepare::target_folder;
+pub(crate) use program::{Profile, build_static, lacks_for_static};
+
 use program::Program;
 
 /// What the packages are called. Debian has another `supervisor`.
@@ -40,7 +42,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     };
     fs::create_dir_all(&into).with_context(|| format!("can't make {}", into.display()))?;
     let programs = match &wanted.program {
-        Some(program) => vec![Program::given(program)],
+        Some(program) => vec![Program::given(program)?],
         None => program::build()?,
     };
     let work = into.join("work");

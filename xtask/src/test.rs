@@ -1,12 +1,13 @@
 //! `cargo xtask test`: set-up, every program built once, then all tests.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
 
 use crate::command;
 use crate::containers::Containers;
+use crate::package::{self, Profile};
 use crate::prepare::target_folder;
 use crate::setup::{self, Environment};
 
@@ -35,14 +36,29 @@ pub(crate) fn run_with(arguments: &[String], variables: &[(&str, &Path)]) -> Res
     } else {
         Ok(())
     };
+    let packed = program_for_packages(arguments)?;
     let containers = containers(&environment);
     // One failure says less than all of them.
     let mut tests = runner(nextest);
     tests.arg("--no-fail-fast").args(WORKSPACE).args(arguments).envs(variables.iter().copied());
+    tests.envs(packed.iter().map(|program| ("SUPERVISOR_STATIC", program)));
     if let Some(containers) = &containers {
         containers.apply(&mut tests);
     }
     command::run(with(&environment, &binaries, &mut tests)).and(examples)
+}
+
+/// The static program, which takes minutes to build the first time, where the tests of packages are run.
+fn program_for_packages(arguments: &[String]) -> Result<Option<PathBuf>> {
+    let wanted = arguments.is_empty() || arguments.iter().any(|word| word.contains("package"));
+    match package::lacks_for_static()? {
+        None if wanted => package::build_static(Profile::Dev).map(Some),
+        None => Ok(None),
+        Some(lack) => {
+            println!("test: no static program: {lack}");
+            Ok(None)
+        }
+    }
 }
 
 /// Without root there is no set-up and no CRIU; tests that need them say so and skip.

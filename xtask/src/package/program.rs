@@ -1,4 +1,7 @@
-//! The program that is packed: built for release, for this host's C library and, where the tools for that are here, static.
+//! The program that is packed: built for release, for this host's C library and, where that can be linked into it, static.
+//!
+//! The static one has the same C library (glibc) in it: nothing beyond what any build needs has to be installed. Only the program itself is built so;
+//! what runs during the build is not.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,30 +9,44 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::prepare::target_folder;
-use crate::setup::find_program;
 use crate::{command, setup};
 
-/// The target of a program that needs no libraries, and the compiler for its parts in C.
-const STATIC_TARGET: &str = "x86_64-unknown-linux-musl";
-const STATIC_COMPILER: &str = "musl-gcc";
+/// The library of a program that needs none.
+const STATIC: &str = "static";
+/// Links the C library in, instead of asking for it.
+const STATIC_FLAGS: &str = "-C target-feature=+crt-static";
 
 /// One that is built.
 #[derive(Debug)]
 pub(super) struct Program {
     /// Where it is.
     pub(super) path: PathBuf,
-    /// The C library it is for, as in names of targets.
+    /// The C library that it asks for, as in names of targets, or that it is static.
     pub(super) library: &'static str,
+}
+
+/// How carefully it is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// To be used.
+    Release,
+    /// To be looked at: quickly.
+    Dev,
 }
 
 impl Program {
     /// One that somebody else has built, for this host.
-    pub(super) fn given(path: &Path) -> Program {
-        Program { path: path.to_owned(), library: "gnu" }
+    pub(super) fn given(path: &Path) -> Result<Program> {
+        let headers = command::output(Command::new("objdump").arg("-p").arg(path))?;
+        let library = if is_static(&headers) { STATIC } else { "gnu" };
+        Ok(Program { path: path.to_owned(), library })
     }
 
     /// The newest version of the C library that it asks for; none for a static one.
     pub(super) fn library_version(&self) -> Result<Option<String>> {
+        if self.library == STATIC {
+            return Ok(None);
+        }
         let symbols = command::output(Command::new("objdump").arg("-T").arg(&self.path))?;
         Ok(newest(&symbols).map(|(major, minor)| format!("{major}.{minor}")))
     }
@@ -37,36 +54,61 @@ impl Program {
 
 /// The one for this host first.
 pub(super) fn build() -> Result<Vec<Program>> {
-    let mut programs = vec![build_for(None)?];
-    match lacks_for_static() {
-        None => programs.push(build_for(Some(STATIC_TARGET))?),
+    command::run(command::cargo().args(["build", "--release", "--locked", "--package", "supervisor"]))?;
+    let mut programs = vec![Program { path: target_folder()?.join("release/supervisor"), library: "gnu" }];
+    match lacks_for_static()? {
+        None => programs.push(Program { path: build_static(Profile::Release)?, library: STATIC }),
         Some(lack) => println!("package: no static program: {lack}; the tarball's needs glibc"),
     }
     Ok(programs)
 }
 
-fn build_for(target: Option<&str>) -> Result<Program> {
+/// Builds the static one; it lies in a folder of its target, beside what is built for this host.
+pub(crate) fn build_static(profile: Profile) -> Result<PathBuf> {
+    let target = host_target()?;
     let mut build = command::cargo();
-    build.args(["build", "--release", "--locked", "--package", "supervisor"]);
-    let mut folder = target_folder()?;
-    if let Some(target) = target {
-        build.args(["--target", target]).env("CC_x86_64_unknown_linux_musl", STATIC_COMPILER);
-        folder.push(target);
-    }
+    build.args(["build", "--locked", "--package", "supervisor", "--target", &target]);
+    let folder = match profile {
+        Profile::Release => {
+            build.arg("--release");
+            "release"
+        }
+        // Nobody looks for a line in it.
+        Profile::Dev => {
+            build.args(["--config", "profile.dev.debug=false"]);
+            "debug"
+        }
+    };
+    // With a target of its own, these are not for build scripts and macros, which cannot be static.
+    let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
+    build.env("RUSTFLAGS", format!("{flags} {STATIC_FLAGS}").trim()).env_remove("CARGO_ENCODED_RUSTFLAGS");
     command::run(&mut build)?;
-    let library = if target.is_some() { "musl" } else { "gnu" };
-    Ok(Program { path: folder.join("release/supervisor"), library })
+    Ok(target_folder()?.join(target).join(folder).join("supervisor"))
 }
 
-fn lacks_for_static() -> Option<String> {
-    let libraries =
-        command::output(Command::new("rustc").args(["--print", "target-libdir", "--target", STATIC_TARGET]));
-    let is_there = libraries.is_ok_and(|folder| Path::new(folder.trim()).is_dir());
-    if !is_there {
-        return Some(format!("Rust's {STATIC_TARGET} is not here (rustup target add {STATIC_TARGET})"));
+/// What is not here that a static program needs.
+pub(crate) fn lacks_for_static() -> Result<Option<String>> {
+    let target = host_target()?;
+    if !target.ends_with("-linux-gnu") {
+        return Ok(Some(format!("only glibc is linked in, and this host's Rust is for {target}")));
     }
-    let compiler = find_program(STATIC_COMPILER);
-    compiler.is_none().then(|| format!("{STATIC_COMPILER} is not here (apt-get install musl-tools)"))
+    // It answers with the bare name if it finds none.
+    let library = command::output(Command::new("cc").arg("-print-file-name=libc.a"))?;
+    let is_there = Path::new(library.trim()).is_absolute();
+    Ok((!is_there).then(|| "libc.a is not here (apt-get install libc6-dev)".to_owned()))
+}
+
+/// What Rust calls this host.
+fn host_target() -> Result<String> {
+    let said = command::output(Command::new("rustc").arg("-vV"))?;
+    let host = said.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("rustc says which host it is for")?.to_owned())
+}
+
+/// `objdump -p`: whoever needs others names them and who loads them.
+fn is_static(headers: &str) -> bool {
+    let first = |line: &str| line.split_whitespace().next().unwrap_or_default().to_owned();
+    !headers.lines().any(|line| ["INTERP", "NEEDED"].contains(&first(line).as_str()))
 }
 
 /// `objdump -T` names a version beside each symbol: `(GLIBC_2.34)`.
@@ -94,5 +136,13 @@ mod tests {
             0000 DF *UND* 0000 (GCC_3.0)    w\n";
         assert_eq!(newest(symbols), Some((2, 34)));
         assert_eq!(newest("0000 DF .text"), None);
+    }
+
+    #[test]
+    fn whoever_names_a_library_or_a_loader_is_not_static() {
+        let header = |line: &str| format!("Program Header:\n    LOAD off    0x0 INTERPRET\n{line}\n");
+        assert!(is_static(&header(" DYNAMIC off 0x1")));
+        assert!(!is_static(&header("  INTERP off    0x0000000000000318")));
+        assert!(!is_static(&header("  NEEDED               libc.so.6")));
     }
 }
