@@ -60,6 +60,8 @@ pub const EVENT_KINDS: &[(&str, &str)] = &[
     ("swept", "leftovers of an earlier supervisor were removed"),
     ("take-over-failed", "the service could not be begun here"),
     ("taken-over", "the service runs here now"),
+    ("telemetry-failed", "a collector does not take what is sent to it"),
+    ("telemetry-mended", "a collector takes what is sent to it again"),
     ("unpaused", "policies are followed again"),
     ("verdict", "the judgement of its probes has changed"),
 ];

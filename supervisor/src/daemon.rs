@@ -33,6 +33,7 @@ use crate::replicas::Reception;
 use crate::service::Message;
 use crate::signals::{Asked, Signals};
 use crate::status::NodeStatus;
+use crate::telemetry::Telemetry;
 use crate::tenure::{self, Arrival};
 
 /// What `supervisor run` was given.
@@ -64,6 +65,7 @@ struct Daemon {
     reception: Option<Reception>,
     status: watch::Sender<NodeStatus>,
     hooks: Hooks,
+    telemetry: Telemetry,
     tasks: Vec<(ServiceName, JoinHandle<()>)>,
     /// Taken out of the configuration and not ended yet.
     leaving: BTreeSet<ServiceName>,
@@ -111,7 +113,7 @@ pub(crate) async fn run(options: RunOptions) -> anyhow::Result<()> {
         }
     }
     daemon.stop_all().await;
-    daemon.hooks.end().await;
+    tokio::join!(daemon.hooks.end(), daemon.telemetry.end());
     // It ends with the token.
     let _ = tokio::time::timeout(Duration::from_secs(2), api).await;
     Ok(())

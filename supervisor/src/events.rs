@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use engine::durable::Log;
 use tokio::sync::broadcast::{self, error::RecvError};
+use tokio_util::sync::CancellationToken;
 
 use crate::status::EventRecord;
 
@@ -77,7 +78,7 @@ impl Events {
         let service = record.service.as_deref().unwrap_or("-");
         match record.kind.as_str() {
             "noticed" | "gave-up" | "rung-failed" | "checkpoint-failed" | "degraded" | "kill-failed"
-            | "start-failed" | "images-locked" | "replica-failed" => {
+            | "start-failed" | "images-locked" | "replica-failed" | "telemetry-failed" => {
                 tracing::warn!(service, kind = record.kind, "{}", record.text);
             }
             _ => tracing::info!(service, kind = record.kind, "{}", record.text),
@@ -118,12 +119,28 @@ impl Events {
     /// Hands on each record after a number, in order, also those that a slow follower missed, until nobody can record any more.
     pub(crate) async fn hand_on(
         &self,
+        live: broadcast::Receiver<EventRecord>,
+        last: u64,
+        to: impl FnMut(&EventRecord),
+    ) {
+        self.hand_on_until(&CancellationToken::new(), live, last, to).await;
+    }
+
+    /// The same, until stopped; what was recorded by then is handed on.
+    pub(crate) async fn hand_on_until(
+        &self,
+        stop: &CancellationToken,
         mut live: broadcast::Receiver<EventRecord>,
         mut last: u64,
         mut to: impl FnMut(&EventRecord),
     ) {
         loop {
-            let records = match live.recv().await {
+            let received = tokio::select! {
+                biased;
+                received = live.recv() => received,
+                () = stop.cancelled() => return,
+            };
+            let records = match received {
                 Ok(record) => vec![record],
                 // What cannot be read is lost to this follower, and to nobody else.
                 Err(RecvError::Lagged(_)) => self.kept_after(last).await.unwrap_or_default(),

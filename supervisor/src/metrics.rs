@@ -16,7 +16,9 @@ mod tally;
 use std::fmt;
 use std::sync::Arc;
 
+use engine::images::Store;
 use prometheus_client::encoding::{prometheus_text, text};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
 use crate::events::Events;
@@ -46,6 +48,16 @@ pub(crate) struct StoreFacts {
     pub(crate) min_free: u64,
     /// What they may take.
     pub(crate) max: Option<u64>,
+}
+
+impl StoreFacts {
+    /// Blocks for a moment.
+    pub(crate) fn of(store: &Store) -> Self {
+        let settings = store.settings();
+        // A disk that cannot be asked has no room that is known of.
+        let free = store.free_space().unwrap_or(0);
+        Self { free, min_free: settings.min_free, max: settings.max_total_size }
+    }
 }
 
 /// All that is counted since the supervisor started. Clones are the same.
@@ -87,6 +99,11 @@ impl Metrics {
             events.hand_on(live, last, |record| counting.counted.tally.count(record)).await;
         });
         metrics
+    }
+
+    /// Counts spans that no collector got.
+    pub(crate) fn spans_dropped(&self) -> &Counter {
+        &self.counted.tally.spans_dropped
     }
 
     /// Everything, as it is now.

@@ -60,7 +60,8 @@ fn add_facts(record: &mut EventRecord, notice: &Notice) {
         Notice::RungTaken { rung, .. } | Notice::RungFailed { rung, .. } => record.rung = word(rung.name()),
         Notice::Recovered(back) => {
             (record.cause, record.rung) = (word(back.cause.kind().name()), word(back.rung.name()));
-            record.took_ms = milliseconds(back.took());
+            (record.ran_after_ms, record.took_ms) =
+                (milliseconds(back.ran_after()), milliseconds(back.took()));
         }
         Notice::CheckpointTaken { reason, pause, took, .. } => {
             record.reason = word(reason.name());

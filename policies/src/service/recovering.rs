@@ -53,6 +53,7 @@ pub(super) struct Climbing {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Judging {
     pub(super) run: Attempt,
+    since: Instant,
     pub(super) health: Health,
     pub(super) deadline: Instant,
     planned: Planned,
@@ -230,7 +231,7 @@ impl Service {
         let health = Health::new(&self.settings.probes, now);
         let verdict = health.verdict();
         let deadline = settle_limit(&self.settings.probes).map_or(now, |limit| now + limit);
-        self.set_phase(Phase::Judging(Judging { run, health, deadline, planned }));
+        self.set_phase(Phase::Judging(Judging { run, since: now, health, deadline, planned }));
         self.judged(now, verdict);
     }
 
@@ -301,9 +302,10 @@ impl Service {
         let State::Recovering(recovery) = &self.state else { return };
         let Phase::Judging(judging) = &recovery.phase else { return };
         let Planned { rung, image } = judging.planned.clone();
-        let (run, health) = (judging.run, judging.health.clone());
+        let (run, running_at, health) = (judging.run, judging.since, judging.health.clone());
         let (cause, detected_at) = (recovery.cause.clone(), recovery.detected_at);
-        let recovered = Recovered { cause, rung, image: image.clone(), detected_at, recovered_at: now };
+        let recovered =
+            Recovered { cause, rung, image: image.clone(), detected_at, running_at, recovered_at: now };
         self.restarts = self.restarts.saturating_add(1);
         self.last_recovery = Some(recovered.clone());
         self.tell(Notice::Recovered(recovered));

@@ -246,6 +246,8 @@ pub struct Recovered {
     pub image: Option<ImageId>,
     /// When the fault was noticed.
     pub detected_at: Instant,
+    /// When the rung that worked had made it run.
+    pub running_at: Instant,
     /// When the service counted as back.
     pub recovered_at: Instant,
 }
@@ -266,6 +268,12 @@ impl Recovered {
     #[must_use]
     pub const fn took(&self) -> Duration {
         self.recovered_at.since(self.detected_at)
+    }
+
+    /// From the notice of the fault until it ran again; then it had to answer.
+    #[must_use]
+    pub const fn ran_after(&self) -> Duration {
+        self.running_at.since(self.detected_at)
     }
 }
 

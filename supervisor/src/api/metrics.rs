@@ -18,13 +18,7 @@ use crate::tenure::Nodes;
 pub(super) async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Result<Response, Failure> {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let format = Format::accepted(accept.unwrap_or_default());
-    let store = in_store(&api, |store| {
-        let settings = store.settings();
-        // A disk that cannot be asked has no room that is known of.
-        let free = store.free_space().unwrap_or(0);
-        StoreFacts { free, min_free: settings.min_free, max: settings.max_total_size }
-    });
-    let store = store.await?;
+    let store = in_store(&api, StoreFacts::of).await?;
     let nodes = api.control.nodes().map(Nodes::seen).unwrap_or_default();
     let encoded = api.control.metrics().encode(&api.control.status().await, &nodes, store, format);
     let encoded = encoded.map_err(|e| Error::Internal(Report::new("write the metrics").because(e)))?;

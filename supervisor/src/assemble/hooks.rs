@@ -13,7 +13,7 @@ pub(crate) enum Way {
     /// By posting.
     Webhook {
         /// Where.
-        webhook: Webhook,
+        webhook: Box<Webhook>,
         /// How often at most, for one event.
         attempts: u32,
     },
@@ -49,7 +49,7 @@ fn ways_of(hooks: &words::Hooks) -> Vec<Way> {
     let webhook = hooks.webhook.as_ref().and_then(|hook| {
         let webhook = Webhook::new(&hook.url, hook.headers.clone(), hook.ca.clone(), hooks.timeout);
         match webhook {
-            Ok(webhook) => Some(Way::Webhook { webhook, attempts: hook.attempts }),
+            Ok(webhook) => Some(Way::Webhook { webhook: Box::new(webhook), attempts: hook.attempts }),
             Err(error) => {
                 tracing::error!(%error, "a webhook cannot be told of anything");
                 None

@@ -122,6 +122,9 @@ impl Daemon {
         if difference.hooks_changed {
             self.hooks.replace(&self.config);
         }
+        if difference.telemetry_changed {
+            self.telemetry.replace(&self.config).await;
+        }
         for name in &difference.removed {
             self.dismiss(name).await;
         }
@@ -147,6 +150,9 @@ impl Daemon {
         );
         if difference.hooks_changed {
             text.push_str("; hooks changed");
+        }
+        if difference.telemetry_changed {
+            text.push_str("; telemetry changed");
         }
         let later = difference.node_changes_needing_restart.join(", ");
         if !later.is_empty() || difference.store_changed {

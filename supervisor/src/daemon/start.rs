@@ -33,6 +33,7 @@ use crate::reclaim::{anew, reclaim};
 use crate::replicas::{Reception, Replicas};
 use crate::service::{self, Beginning, Message};
 use crate::status::NodeStatus;
+use crate::telemetry::Telemetry;
 use crate::tenure::{self, Arrival, Change, Cluster, Nodes, Tenures};
 
 /// Commits at the same time: each takes a core and the disk.
@@ -90,6 +91,7 @@ pub(super) async fn start(
     let mark = config.node.state_dir.join("draining");
     let nodes = cluster.clone().map(|cluster| Nodes::new(cluster, mark));
     let control = Control::new(published, store, events.clone(), replicas, (tenures.clone(), nodes.clone()));
+    let telemetry = Telemetry::start(&config, control.clone()).await;
     let stop = CancellationToken::new();
     if let Some(nodes) = &nodes {
         nodes.spawn(control.clone(), failovers(&config), stop.child_token());
@@ -120,6 +122,7 @@ pub(super) async fn start(
         reception,
         status,
         hooks,
+        telemetry,
         tasks: Vec::new(),
         leaving: BTreeSet::new(),
         gone,

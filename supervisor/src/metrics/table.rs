@@ -107,6 +107,8 @@ metrics! {
         "Effects that failed: what, and the kind of error; without a service for the node's own";
     EVENTS: Counter "supervisor_events_total" ["event"]
         "Events of every kind";
+    SPANS_DROPPED: Counter "supervisor_telemetry_spans_dropped_total" []
+        "Spans that no collector got: it was away for too long, or would not have them";
     CONFIG_GOOD: Gauge "supervisor_config_last_reload_successful" []
         "Whether the configuration file, as it is now, could be used";
     BUILD: Gauge "supervisor_build_info" ["version", "node", "criu"]

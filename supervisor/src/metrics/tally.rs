@@ -38,6 +38,7 @@ pub(super) struct Tally {
     replication: Histograms,
     errors: Counters,
     events: Counters,
+    pub(super) spans_dropped: Counter,
 }
 
 impl Tally {
@@ -60,6 +61,7 @@ impl Tally {
             replication: add(registry, &table::REPLICATION_SECONDS, slow()),
             errors: add(registry, &table::ERRORS, Family::default()),
             events: add(registry, &table::EVENTS, Family::default()),
+            spans_dropped: add(registry, &table::SPANS_DROPPED, Counter::default()),
         }
     }
 
