@@ -24,6 +24,8 @@ pub struct Diff {
     pub node_changes_needing_restart: Vec<&'static str>,
     /// Who is told of events changed.
     pub hooks_changed: bool,
+    /// Where measurements and traces are sent changed.
+    pub telemetry_changed: bool,
     /// The store's limits or codec changed; they hold from the next image on.
     pub store_changed: bool,
 }
@@ -85,6 +87,7 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
         changed: new.services.iter().filter_map(changed).collect(),
         node_changes_needing_restart: node_changes(old, new),
         hooks_changed: hooks(old) != hooks(new),
+        telemetry_changed: old.otlp != new.otlp,
         store_changed: store_changed(old, new),
     }
 }
@@ -101,7 +104,8 @@ fn parts(old: &Service, new: &Service) -> BTreeSet<Part> {
     let restart_differs =
         was.backoff != is.backoff || was.ladder != is.ladder || was.restart_policy != is.restart_policy;
     let all = [
-        (Part::Runtime, old.runtime != new.runtime),
+        // What a service is told of its probe is part of its environment.
+        (Part::Runtime, old.runtime != new.runtime || old.notify() != new.notify()),
         (Part::Probes, old.probes != new.probes),
         (Part::Checkpoint, checkpoint_differs),
         (Part::Retention, old.retention != new.retention),

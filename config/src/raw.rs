@@ -14,6 +14,7 @@ mod probe;
 mod replica;
 mod restart;
 mod service;
+mod telemetry;
 
 use std::collections::BTreeMap;
 
@@ -26,7 +27,7 @@ pub(crate) use service::Written;
 use crate::error::Draft;
 use crate::keys::ROOT;
 use crate::read::{Context, Named, Table};
-use crate::settings::{Api, Cluster, Hooks, Node, Runtime, Service, Store};
+use crate::settings::{Api, Cluster, Hooks, Node, Otlp, Runtime, Service, Store};
 
 /// All of a file, read but not yet checked across fields.
 #[derive(Debug)]
@@ -36,6 +37,7 @@ pub(crate) struct Raw {
     pub(crate) api: Api,
     pub(crate) cluster: Cluster,
     pub(crate) hooks: Option<Hooks>,
+    pub(crate) otlp: Option<Otlp>,
     /// Services that stand alone, and groups.
     pub(crate) services: BTreeMap<ServiceName, Service>,
     /// Members of groups, as they are written.
@@ -59,13 +61,14 @@ pub(crate) fn read(context: &Context<'_>, document: &DeTable<'_>) -> Raw {
     let api = node::api(root.table("api"), &node);
     let cluster = cluster::cluster(root.table("cluster"));
     let hooks = root.table_if_written("hooks").map(hooks::hooks);
+    let otlp = telemetry::telemetry(root.table("telemetry"));
     let written = named(context, "service", root.named_tables("service"), |table, name| {
         service::service(table, name, &node)
     });
     let groups = named(context, "group", root.named_tables("group"), |table, _| group::group(table));
     root.done();
     let (services, members) = group::join(written, groups);
-    Raw { node, store, api, cluster, hooks, services, members }
+    Raw { node, store, api, cluster, hooks, otlp, services, members }
 }
 
 /// Each of these tables, by its name.

@@ -70,7 +70,11 @@ fn title(section: &Section) -> String {
 }
 
 fn describe(section: &Section, text: &mut String) -> std::fmt::Result {
-    writeln!(text, "{}\n{}\n", title(section), section.doc)?;
+    writeln!(text, "{}\n{}", title(section), section.doc)?;
+    if section.keys.is_empty() {
+        return Ok(());
+    }
+    writeln!(text)?;
     writeln!(text, "| key | type | default | meaning |\n| --- | --- | --- | --- |")?;
     for key in section.keys.iter().filter(|key| key.is_supported()) {
         let (kind, fallback) = (cell(&type_name(key.kind)), cell(&fallback(key)));

@@ -8,6 +8,7 @@ mod cluster;
 mod hooks;
 mod probe;
 mod replica;
+mod telemetry;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,8 +18,9 @@ use policies::id::ServiceName;
 
 pub use cluster::{Cluster, ClusterTls, Failback, Failover, Lease, NetworkAddress};
 pub use hooks::{Hooks, Webhook};
-pub use probe::{Address, ExecProbe, GrpcProbe, HttpProbe, HttpTarget, Probe, ProbeKind, ProbeTls};
+pub use probe::{Address, ExecProbe, GrpcProbe, HttpProbe, HttpTarget, Notify, Probe, ProbeKind, ProbeTls};
 pub use replica::{Replica, ReplicaPlace, Tls};
+pub use telemetry::Otlp;
 
 /// `[node]`: this host's supervisor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,6 +156,8 @@ pub struct Member {
     pub name: ServiceName,
     /// What runs it; never a group.
     pub runtime: Runtime,
+    /// What it is told to say how it is; `None`: it has no such probe.
+    pub notify: Option<Notify>,
     /// The signal that asks it to end.
     pub stop_signal: i32,
     /// How long it may take to.

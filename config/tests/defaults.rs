@@ -295,7 +295,12 @@ fn every_kind_of_probe_is_read() {
          b = { grpc = { address = '127.0.0.1:50051' } }\n\
          c = { grpc = { address = '127.0.0.1:50051', service = 'shop.Cart' } }\n\
          d = { heartbeat = { file = '/run/shop/alive' } }\n\
-         e = { exec = { command = ['ping'], inside = true } }\n",
+         e = { exec = { command = ['ping'], inside = true } }\n\
+         [service.b]\nprocess.command = ['b']\n[service.b.probe]\n\
+         up = { notify = {}, role = 'startup' }\n\
+         [service.c]\nprocess.command = ['c']\n[service.c.probe]\n\
+         slow = { notify = {}, interval = '20s' }\n\
+         quick = { notify = {}, interval = '2s' }\n",
     );
     let kinds: Vec<_> = service(&config, "a").probes.into_iter().map(|probe| probe.kind).collect();
     let ProbeKind::Http(http) = &kinds[0] else { panic!("http was written") };
@@ -311,6 +316,10 @@ fn every_kind_of_probe_is_read() {
     let exec = ProbeKind::Exec(ExecProbe { command: vec!["ping".to_owned()], inside: true });
     let heartbeat = ProbeKind::Heartbeat("/run/shop/alive".into());
     assert_eq!(kinds[1..], [grpc(""), grpc("shop.Cart"), heartbeat, exec]);
+    let told = |name: &str| service(&config, name).notify().map(|notify| notify.watchdog);
+    assert_eq!(told("a"), None);
+    assert_eq!(told("b"), Some(None), "whether it is up says nothing of a watchdog");
+    assert_eq!(told("c"), Some(Some(Duration::from_secs(2))), "the strictest counts");
 }
 
 #[test]

@@ -71,6 +71,12 @@ fn hooks_change_apart_from_services() {
     }
 }
 
+#[test]
+fn telemetry_changes_apart_from_services() {
+    let diff = changed("[api]\n", "[telemetry]\notlp.endpoint = 'http://h:4318'\n[api]\n");
+    assert_eq!(diff, Diff { telemetry_changed: true, ..Diff::default() });
+}
+
 /// A running container cannot become another one.
 #[test]
 fn every_word_about_a_container_needs_a_new_start() {
@@ -97,6 +103,20 @@ fn every_word_about_a_container_needs_a_new_start() {
     }
     let other = DOCKER.replace(".docker]", ".podman]").replace("socket", "program");
     assert!(diff(&parse(DOCKER), &parse(&other)).changed[&name("a")].needs_restart());
+}
+
+/// A process that runs cannot be told of another watchdog: it has read its environment.
+#[test]
+fn what_a_process_is_told_of_its_watchdog_needs_a_new_start() {
+    const PROCESS: &str =
+        "[service.a]\nprocess.command = ['a']\n[service.a.probe.p]\nnotify = {}\ninterval = '5s'\n";
+    let parts = |from: &str, to: &str| {
+        let diff = diff(&parse(PROCESS), &parse(&PROCESS.replacen(from, to, 1)));
+        Vec::from_iter(diff.changed[&name("a")].parts.clone())
+    };
+    assert_eq!(parts("'5s'", "'6s'"), [Part::Runtime, Part::Probes]);
+    assert_eq!(parts("notify = {}", "tcp.address = 'h:1'"), [Part::Runtime, Part::Probes]);
+    assert_eq!(parts("'5s'", "'5s'\nfailure_threshold = 9"), [Part::Probes]);
 }
 
 #[test]

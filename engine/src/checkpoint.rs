@@ -59,8 +59,17 @@ pub struct Plan<'a> {
     pub cut: Option<Arc<Cut>>,
 }
 
-/// Carries the plan out. Gives how long the service stood still.
-pub async fn dump(plan: Plan<'_>, worker: Worker, while_frozen: WhileFrozen) -> Result<Duration> {
+/// How long a service stood still, and until when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoodStill {
+    /// How long.
+    pub pause: Duration,
+    /// Until when, within about a millisecond.
+    pub until: Instant,
+}
+
+/// Carries the plan out.
+pub async fn dump(plan: Plan<'_>, worker: Worker, while_frozen: WhileFrozen) -> Result<StoodStill> {
     let cut = plan.cut.clone();
     let dumped = dump_alone(plan, worker, while_frozen).await;
     if let (Err(_), Some(cut)) = (&dumped, cut) {
@@ -69,7 +78,7 @@ pub async fn dump(plan: Plan<'_>, worker: Worker, while_frozen: WhileFrozen) -> 
     dumped
 }
 
-async fn dump_alone(mut plan: Plan<'_>, mut worker: Worker, while_frozen: WhileFrozen) -> Result<Duration> {
+async fn dump_alone(mut plan: Plan<'_>, mut worker: Worker, while_frozen: WhileFrozen) -> Result<StoodStill> {
     plan.shim.guard(plan.cgroup.thaw_writes()).await?;
     let freezes = while_frozen.is_some() || plan.cut.is_some();
     let mut target = plan.target.clone();
@@ -93,6 +102,7 @@ async fn dump_alone(mut plan: Plan<'_>, mut worker: Worker, while_frozen: WhileF
     };
     fail_point("checkpoint.dumped");
     let ended = still.end().await;
+    let until = Instant::now();
     fail_point("checkpoint.thawed");
     worker.end().await;
     let unguarded = plan.shim.guard(Vec::new()).await;
@@ -103,7 +113,8 @@ async fn dump_alone(mut plan: Plan<'_>, mut worker: Worker, while_frozen: WhileF
     let pause = ended?;
     unguarded?;
     // A freezer of ours stands still for longer than CRIU does.
-    Ok(if freezes { pause } else { worker.pause().unwrap_or(pause) })
+    let pause = if freezes { pause } else { worker.pause().unwrap_or(pause) };
+    Ok(StoodStill { pause, until })
 }
 
 /// The service while it stands still.

@@ -11,7 +11,7 @@ mod new_file;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -81,6 +81,16 @@ pub fn create_dir_all(path: &Path) -> Result<()> {
         create_dir_all(parent)?;
     }
     create_dir(path)
+}
+
+/// Lets everybody pass through a folder of ours to what lies in it, by name; nobody else sees what that is.
+///
+/// # Errors
+/// As [`create_dir`].
+pub fn let_through(path: &Path) -> Result<()> {
+    real_folder(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(FOLDER_MODE | 0o011))
+        .map_err(|e| failed("set the mode of", path, e))
 }
 
 /// Creates a folder that must not be there yet; not synced, for what is worthless after a reboot or synced later.

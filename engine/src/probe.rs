@@ -7,6 +7,7 @@ mod exec;
 mod grpc;
 mod heartbeat;
 mod http;
+mod notify;
 mod tcp;
 mod tls;
 
@@ -16,10 +17,11 @@ pub use exec::Exec;
 pub use grpc::Grpc;
 pub use heartbeat::Heartbeat;
 pub use http::Http;
+pub use notify::Notify;
 pub use tcp::Tcp;
 pub use tls::Trust;
 
-use crate::runtime::Handle;
+use crate::runtime::Instance;
 
 /// How much of what a service or a command said goes into a detail.
 const EXCERPT_MAX: usize = 300;
@@ -37,6 +39,8 @@ pub enum Probe {
     Grpc(Grpc),
     /// Waits for a file to be touched.
     Heartbeat(Heartbeat),
+    /// Listens to what the service says of itself.
+    Notify(Notify),
 }
 
 /// What came of one probe.
@@ -51,11 +55,12 @@ pub struct Outcome {
 }
 
 impl Probe {
-    /// The probe of one run of a service, for what is asked inside of its processes.
+    /// The probe of one run of a service, for what is asked inside of its processes or said by them.
     #[must_use]
-    pub fn of_run(self, handle: Option<&Handle>) -> Self {
+    pub fn of_run(self, run: Option<&Instance>) -> Self {
         match self {
-            Self::Exec(exec) => Self::Exec(exec.of_run(handle)),
+            Self::Exec(exec) => Self::Exec(exec.of_run(run.map(|run| &run.handle))),
+            Self::Notify(notify) => Self::Notify(notify.of_run(run)),
             other @ (Self::Http(_) | Self::Tcp(_) | Self::Grpc(_) | Self::Heartbeat(_)) => other,
         }
     }
@@ -70,12 +75,35 @@ impl Probe {
             Self::Tcp(tcp) => within(timeout, tcp.ask()).await,
             Self::Grpc(grpc) => within(timeout, grpc.ask()).await,
             Self::Heartbeat(heartbeat) => heartbeat.feel(timeout).await,
+            Self::Notify(notify) => notify.listen(timeout).await,
         };
         let (passed, detail) = match answer {
             Ok(detail) => (true, detail),
             Err(detail) => (false, detail),
         };
         Outcome { passed, detail, took: begun.elapsed() }
+    }
+
+    /// Whether a good answer may be about the time before it was asked for, back to the check before.
+    pub fn looks_back(&self) -> bool {
+        matches!(self, Self::Notify(notify) if notify.looks_back())
+    }
+
+    /// Waits until it is worth asking about the time from now on: at once, but where the service speaks when it likes.
+    pub async fn may_be_asked(&self) {
+        if let Self::Notify(notify) = self {
+            notify.speaks_again().await;
+        }
+    }
+
+    /// Waits until the service asks to be recovered, which most never do.
+    pub async fn asks_for_help(&self) {
+        match self {
+            Self::Notify(notify) => notify.asks_for_help().await,
+            Self::Http(_) | Self::Tcp(_) | Self::Exec(_) | Self::Grpc(_) | Self::Heartbeat(_) => {
+                std::future::pending().await
+            }
+        }
     }
 }
 

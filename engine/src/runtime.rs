@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::checkpoint::{BeforeEnd, Cut, WhileFrozen};
 use crate::criu::network::Hold;
@@ -28,7 +29,7 @@ use crate::fence::Fence;
 use crate::freeze::{Cgroup, Hierarchies};
 use crate::process::pidfd::{PidFd, start_time};
 use crate::shim::protocol::{FenceOrder, FenceState};
-use crate::shim::{Isolation, Shim};
+use crate::shim::{Isolation, Said, Shim};
 
 /// The name of a container's own root among the trees of its images.
 pub const ROOT_TREE: &str = "rootfs";
@@ -141,6 +142,8 @@ pub type Keep = Box<dyn FnOnce(serde_json::Value) -> Result<()> + Send>;
 pub struct Dumped {
     /// How long the service stood still.
     pub pause: Duration,
+    /// When it ran again, or ended.
+    pub thawed: std::time::Instant,
     /// What the runtime needs to know at the restore.
     pub state: serde_json::Value,
 }
@@ -205,6 +208,7 @@ pub struct Instance {
     main: Arc<Main>,
     /// Of a group: all of them, in the order of their start.
     members: Arc<[group::Running]>,
+    said: Option<watch::Receiver<Said>>,
 }
 
 #[derive(Debug)]
@@ -258,7 +262,17 @@ impl Instance {
         let oom_kills_before = cgroup.oom_kills();
         let handle = Handle { pid, start_time, boot_id: boot_id()?, inner_pid, cgroup, members: Vec::new() };
         let main = Arc::new(Main { pidfd, shim, oom_kills_before, witness });
-        Ok(Self { handle, main, members: Arc::new([]) })
+        Ok(Self { handle, main, members: Arc::new([]), said: None })
+    }
+
+    /// That of one member of a group.
+    pub fn member(&self, name: &str) -> Option<&Self> {
+        group::member(&self.members, name)
+    }
+
+    /// What this run says of itself; `None`: nobody has told it where to. The members of a group speak for themselves.
+    pub fn said(&self) -> Option<watch::Receiver<Said>> {
+        self.said.clone()
     }
 
     /// Waits until the main process has ended; of a group, until that of any member has.

@@ -8,21 +8,24 @@
 //! ```
 //!
 //! What it is for: the supervisor may die, be killed or be upgraded at any instant, and still the service
-//! runs on, its exit status is not lost, its output is read, its orphans are reaped, and a freeze that the
+//! runs on, its exit status is not lost, its output is read, what it says of itself is heard, its orphans are reaped, and a freeze that the
 //! supervisor began is ended. CRIU is started from here so that it stands in the same namespaces as the
 //! service (it then need not dump them) and so that a restored service is a child of the shim again.
 //!
 //! What it refuses: decisions, the configuration, the image store, threads.
 
 pub mod client;
+mod ear;
 mod keeper;
 mod program;
 pub mod protocol;
 mod pump;
+mod said;
 mod sandbox;
 pub mod server;
 mod setup;
 
 pub use client::Shim;
-pub use protocol::{Output, Program, User};
+pub use protocol::{Listen, Output, Program, User};
+pub use said::Said;
 pub use sandbox::Isolation;

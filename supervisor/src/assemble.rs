@@ -9,7 +9,7 @@ use config as words;
 use engine::criu::{Criu, Network, Options, SharedOptions, Tcp};
 use engine::error::{Error, Report};
 use engine::freeze::Hierarchies;
-use engine::probe::{Exec, Grpc, Heartbeat, Http, Probe, Tcp as TcpProbe, Trust};
+use engine::probe::{Exec, Grpc, Heartbeat, Http, Notify, Probe, Tcp as TcpProbe, Trust};
 use engine::replica::bucket::Bucket;
 use engine::replica::objects::{Access, Cloud, Folder, Objects, Provider};
 use engine::replica::peer::{Address, Peer};
@@ -18,6 +18,7 @@ use engine::replica::{Pace, Replica};
 use engine::runtime::{Place, Recipe, Runtime, docker, group, podman, process, runc};
 use engine::shim::{Isolation, Output, User};
 use engine::{images, lease};
+use policies::health::Role;
 use policies::id::{NodeName, ServiceName};
 
 use crate::replicas::Target;
@@ -100,12 +101,12 @@ impl Ground {
     /// Puts one service together.
     pub(crate) fn parts(&self, name: &ServiceName, service: &words::Service) -> engine::Result<Parts> {
         let probes = service.probes.iter().map(probe).collect::<engine::Result<Vec<_>>>()?;
-        let options = SharedOptions::new(criu_options(&service.checkpoint));
+        let options = SharedOptions::new(criu_options(service));
         Ok(Parts {
             policy: service.policy.clone(),
             retention: service.retention.clone(),
             probes,
-            runtime: self.runtime(name, &service.runtime, options.clone())?,
+            runtime: self.runtime(name, &service.runtime, service.notify(), options.clone())?,
             options,
             volumes: service.checkpoint.volumes.clone(),
             rootfs: service.checkpoint.rootfs,
@@ -118,6 +119,7 @@ impl Ground {
         &self,
         name: &ServiceName,
         runtime: &words::Runtime,
+        notify: Option<words::Notify>,
         options: SharedOptions,
     ) -> engine::Result<Arc<dyn Runtime>> {
         let run_folder = self.run_dir.join("services").join(name.as_str());
@@ -133,7 +135,8 @@ impl Ground {
         };
         Ok(match runtime {
             words::Runtime::Process(spec) => {
-                Arc::new(process::Process::new(place, process_spec(name, spec)?))
+                let spec = process::Spec { notify: self.notify(name, notify)?, ..process_spec(name, spec)? };
+                Arc::new(process::Process::new(place, spec))
             }
             words::Runtime::Runc(spec) => Arc::new(runc::Runc::new(place, self.runc_spec(name, spec)?)?),
             words::Runtime::Docker(spec) => Arc::new(docker::docker(place, docker_spec(spec))),
@@ -144,9 +147,10 @@ impl Ground {
 
     fn group(&self, place: &Place, members: &[words::Member]) -> engine::Result<group::Group> {
         let member = |member: &words::Member| {
+            let options = place.options.clone();
             Ok(group::Member {
                 name: member.name.to_string(),
-                runtime: self.runtime(&member.name, &member.runtime, place.options.clone())?,
+                runtime: self.runtime(&member.name, &member.runtime, member.notify, options)?,
                 stop_signal: member.stop_signal,
                 stop_timeout: member.stop_timeout,
             })
@@ -154,6 +158,21 @@ impl Ground {
         let members = members.iter().map(member).collect::<engine::Result<_>>()?;
         let mark = format!("supervisor-{}-{}", place.node, place.service);
         Ok(group::Group::new(members, place.run_folder.clone(), mark))
+    }
+
+    /// Its socket lies where also a service of another user than root gets to: all other folders of ours are closed to it.
+    fn notify(
+        &self,
+        name: &ServiceName,
+        told: Option<words::Notify>,
+    ) -> engine::Result<Option<process::Notify>> {
+        let Some(words::Notify { watchdog }) = told else { return Ok(None) };
+        let folder = self.run_dir.join("notify");
+        engine::durable::create_dir_all(&folder)?;
+        for folder in [&self.run_dir, &folder] {
+            engine::durable::let_through(folder)?;
+        }
+        Ok(Some(process::Notify { socket: folder.join(format!("{name}.sock")), watchdog }))
     }
 
     fn runc_spec(&self, name: &ServiceName, spec: &words::Runc) -> engine::Result<runc::Spec> {
@@ -310,6 +329,7 @@ fn process_spec(name: &ServiceName, spec: &words::Process) -> engine::Result<pro
         },
         stdout: output(name, &spec.stdout),
         stderr: output(name, &spec.stderr),
+        notify: None,
     })
 }
 
@@ -380,6 +400,10 @@ fn probe(probe: &words::Probe) -> engine::Result<NamedProbe> {
             Probe::Grpc(Grpc::new(grpc.address.host.clone(), grpc.address.port, grpc.service.clone())?)
         }
         words::ProbeKind::Heartbeat(file) => Probe::Heartbeat(Heartbeat::new(file)?),
+        words::ProbeKind::Notify => Probe::Notify(match probe.settings.role {
+            Role::Liveness => Notify::life(),
+            Role::Readiness | Role::Startup => Notify::ready(),
+        }),
     };
     Ok(NamedProbe {
         name: match &probe.member {
@@ -414,8 +438,8 @@ fn http_probe(http: &words::HttpProbe) -> engine::Result<Http> {
     Ok(http.status.iter().fold(probe, |probe, range| probe.passing(range.clone())))
 }
 
-fn criu_options(plan: &words::CheckpointPlan) -> Options {
-    let criu = &plan.criu;
+fn criu_options(service: &words::Service) -> Options {
+    let (plan, criu) = (&service.checkpoint, &service.checkpoint.criu);
     let texts = |paths: &[PathBuf]| paths.iter().map(|p: &PathBuf| text(p)).collect();
     Options {
         tcp: match plan.tcp {
@@ -433,7 +457,8 @@ fn criu_options(plan: &words::CheckpointPlan) -> Options {
         link_remap: criu.link_remap,
         ghost_limit: criu.ghost_limit,
         shell_job: criu.shell_job,
-        ext_unix_sk: criu.ext_unix_sk,
+        // It may hold a connection to the socket that it was given.
+        ext_unix_sk: criu.ext_unix_sk || service.notify().is_some(),
         external: criu.external.clone(),
         force_irmap: criu.force_irmap,
         irmap_scan_paths: texts(&criu.irmap_scan_paths),

@@ -15,13 +15,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use engine::capture::PutBack;
 use engine::compat::Host;
 use engine::failpoint::fail_point;
 use engine::images::Store;
 use engine::journal::{Journal, Record};
-use engine::runtime::{Ended, Instance};
+use engine::runtime::{Ended, Handle, Instance};
 use policies::id::{Attempt, ImageId, ServiceName};
 use policies::reclaim::Intent;
 use policies::service::{CheckpointReason, Command, Event, Exit, Failure, FailureKind};
@@ -106,6 +107,8 @@ struct Shared {
     /// Held by whatever changes what runs.
     acting: tokio::sync::Mutex<()>,
     instance: Mutex<Option<Instance>>,
+    /// The last image that was taken, and how long after its checkpoint's beginning the service ran again.
+    thawed: Mutex<Option<(ImageId, Duration)>>,
     /// Files put back for a restore that is not judged yet.
     put_back: Mutex<Option<PutBack>>,
     to_commit: Notify,
@@ -123,6 +126,7 @@ impl Actor {
             freezes: Arc::default(),
             acting: tokio::sync::Mutex::default(),
             instance: Mutex::new(instance),
+            thawed: Mutex::default(),
             put_back: Mutex::default(),
             to_commit: Notify::new(),
             stopping: AtomicBool::new(false),
@@ -221,19 +225,24 @@ impl Actor {
         });
     }
 
-    /// What names the service's processes, if it was begun and has not been ended.
-    pub(crate) fn handle(&self) -> Option<engine::runtime::Handle> {
-        lock(&self.shared.instance).as_ref().map(|instance| instance.handle.clone())
+    /// The service's processes, if it was begun and has not been ended.
+    pub(crate) fn running(&self) -> Option<Instance> {
+        lock(&self.shared.instance).clone()
     }
 
     /// The main process as the host sees it.
     pub(crate) fn pid(&self) -> Option<i32> {
-        self.handle().filter(engine::runtime::Handle::is_alive).map(|handle| handle.pid)
+        self.running().map(|instance| instance.handle).filter(Handle::is_alive).map(|handle| handle.pid)
+    }
+
+    /// How long after the beginning of this image's checkpoint the service ran again, if that was the last one.
+    pub(crate) fn thawed_after(&self, image: &ImageId) -> Option<Duration> {
+        lock(&self.shared.thawed).as_ref().filter(|(of, _)| of == image).map(|(_, after)| *after)
     }
 
     /// Those of a group's members, by their names.
     pub(crate) fn members(&self) -> BTreeMap<String, i32> {
-        let members = self.handle().map(|handle| handle.members).unwrap_or_default();
+        let members = self.running().map(|instance| instance.handle.members).unwrap_or_default();
         let living = members.into_iter().filter(|(_, handle)| handle.is_alive());
         living.map(|(name, handle)| (name, handle.pid)).collect()
     }

@@ -19,11 +19,13 @@ mod replicas;
 mod service;
 mod signals;
 mod status;
+mod telemetry;
 mod tenure;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    engine::names::look_up_by_ourselves();
     // A shim forks, so it must come before anything that starts a thread.
     if let Some(code) = engine::shim::server::main(std::env::args()) {
         return code;

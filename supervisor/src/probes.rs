@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::runtime::Handle;
+use engine::runtime::Instance;
 use policies::id::Attempt;
 use policies::service::Event;
 use tokio::sync::mpsc;
@@ -33,20 +33,20 @@ impl Probing {
     pub(crate) fn start(
         run: Attempt,
         probes: &[NamedProbe],
-        handle: Option<&Handle>,
+        instance: Option<&Instance>,
         freezes: Arc<Freezes>,
         inbox: &mpsc::Sender<Message>,
     ) -> Self {
         let token = CancellationToken::new();
         for (place, probe) in probes.iter().enumerate() {
-            let handle = match &probe.member {
-                Some(member) => handle.and_then(|group| group.member(member.as_str())),
-                None => handle,
+            let instance = match &probe.member {
+                Some(member) => instance.and_then(|group| group.member(member.as_str())),
+                None => instance,
             };
             let prober = Prober {
                 run,
                 place,
-                probe: NamedProbe { probe: probe.probe.clone().of_run(handle), ..probe.clone() },
+                probe: NamedProbe { probe: probe.probe.clone().of_run(instance), ..probe.clone() },
                 freezes: Arc::clone(&freezes),
                 inbox: inbox.clone(),
             };
@@ -77,26 +77,39 @@ impl Prober {
     async fn probe_on(self) {
         let mut due = Instant::now() + self.probe.settings.interval;
         let mut result = self.until_first_pass(due).await;
+        // A call for help is as good as so many failures.
+        let mut calls = self.probe.settings.failure_threshold;
         loop {
             let mark = result.mark;
             if !self.report(result).await {
                 return;
             }
-            // An image is judged by the first answer after its freeze: that should not take a whole interval.
-            tokio::select! {
-                () = tokio::time::sleep_until(due) => {}
-                () = self.freezes.answered_since(mark) => {}
-            }
+            let since = tokio::select! {
+                () = tokio::time::sleep_until(due) => mark,
+                since = self.asked_after_freeze(mark) => since,
+                () = self.probe.probe.asks_for_help(), if calls > 0 => {
+                    calls -= 1;
+                    mark
+                }
+            };
             due = Instant::now() + self.probe.settings.interval;
-            result = self.once().await;
+            result = self.once(since).await;
         }
+    }
+
+    /// An image is judged by the first answer after its freeze: that should not take a whole interval.
+    async fn asked_after_freeze(&self, mark: FreezeMark) -> FreezeMark {
+        self.freezes.answered_since(mark).await;
+        let since = self.freezes.mark();
+        self.probe.probe.may_be_asked().await;
+        since
     }
 
     /// The first good answer, or the last bad one when the first interval is over.
     async fn until_first_pass(&self, until: Instant) -> Result {
         let mut pause = QUICK_INITIAL;
         loop {
-            let result = self.once().await;
+            let result = self.once(self.freezes.mark()).await;
             if result.passed || Instant::now() + pause >= until {
                 return result;
             }
@@ -105,13 +118,15 @@ impl Prober {
         }
     }
 
-    async fn once(&self) -> Result {
+    /// A good answer is about the time since then, if it looks back.
+    async fn once(&self, since: FreezeMark) -> Result {
         let mark = self.freezes.mark();
         let outcome = self.probe.probe.run(self.probe.settings.timeout).await;
         if !outcome.passed {
             tracing::debug!(probe = self.probe.name, detail = outcome.detail, "a probe failed");
         }
-        Result { passed: outcome.passed, overlapped_freeze: self.freezes.any_since(mark), mark }
+        let about = if outcome.passed && self.probe.probe.looks_back() { since } else { mark };
+        Result { passed: outcome.passed, overlapped_freeze: self.freezes.any_since(about), mark }
     }
 
     async fn report(&self, result: Result) -> bool {

@@ -28,6 +28,7 @@ pub(crate) fn status(
         ready: status.ready,
         paused: status.paused,
         pid: None,
+        says: None,
         running_seconds: status.running_since.map(|since| now.since(since).as_secs_f64()),
         degraded: status.degraded.clone(),
         suspended_in: status.suspended_in.as_ref().map(ToString::to_string),

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::runtime::Instance;
+use engine::shim::Said;
 use policies::admission::{Admission, Request};
 use policies::id::{Attempt, ImageId, ServiceName};
 use policies::image::ImageFacts;
@@ -61,7 +63,7 @@ pub(crate) enum Message {
 #[derive(Debug)]
 pub(crate) enum Beginning {
     /// It was found running.
-    Adopted(engine::runtime::Instance),
+    Adopted(Instance),
     /// It should be running and is not.
     FoundDead(Option<policies::service::Exit>),
     /// Its lease was acquired by this node.
@@ -86,6 +88,8 @@ pub(crate) struct Task {
     status: watch::Sender<ServiceStatus>,
     events: Events,
     probing: Option<(Attempt, Probing)>,
+    /// What the run says of itself.
+    said: Option<watch::Receiver<Said>>,
     waiting: Vec<(Action, oneshot::Sender<Answer>)>,
     waiting_for: Vec<String>,
     last_pause: Option<Duration>,
@@ -125,6 +129,7 @@ pub(crate) fn spawn(
         status,
         events,
         probing: None,
+        said: None,
         waiting: Vec::new(),
         waiting_for: match beginning {
             Beginning::Start => parts.depends_on.iter().map(ToString::to_string).collect(),
@@ -158,6 +163,8 @@ impl Task {
                     None => break,
                 },
                 () = sleep_until(deadline) => self.happen(Event::DeadlineReached),
+                // It is published with the rest.
+                () = says_more(&mut self.said) => {}
             }
         }
         self.publish();
@@ -287,14 +294,22 @@ impl Task {
             return;
         }
         self.probing = run.map(|run| {
-            let (handle, freezes) = (self.actor.handle(), self.actor.freezes());
-            let probing = Probing::start(run, &self.parts.probes, handle.as_ref(), freezes, &self.own_inbox);
+            let (instance, freezes) = (self.actor.running(), self.actor.freezes());
+            let probing =
+                Probing::start(run, &self.parts.probes, instance.as_ref(), freezes, &self.own_inbox);
+            self.said = instance.as_ref().and_then(Instance::said);
             (run, probing)
         });
+        if run.is_none() {
+            self.said = None;
+        }
     }
 
     fn tell(&mut self, notice: &Notice) {
-        let Told { record, settles } = notices::tell(self.name.as_str(), notice);
+        let Told { mut record, settles } = notices::tell(self.name.as_str(), notice);
+        if let Notice::CheckpointTaken { image, .. } = notice {
+            record.ran_after_ms = self.actor.thawed_after(image).map(|after| after.as_secs_f64() * 1e3);
+        }
         self.events.record(record.clone());
         if matches!(notice, Notice::Recovered(_)) {
             self.actor.keep_files();
@@ -394,6 +409,8 @@ impl Task {
         );
         status.pid = self.actor.pid();
         status.members = self.actor.members();
+        let says = self.said.as_ref().map(|said| said.borrow().status.clone());
+        status.says = says.filter(|says| !says.is_empty());
         for (probe, (passed, failed)) in status.probes.iter_mut().zip(&self.probed) {
             (probe.passed, probe.failed) = (*passed, *failed);
         }
@@ -413,6 +430,18 @@ pub(crate) type Listing = Vec<ImageFacts>;
 async fn sleep_until(at: Option<tokio::time::Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until the service says something else.
+async fn says_more(said: &mut Option<watch::Receiver<Said>>) {
+    match said {
+        Some(following) => {
+            if following.changed().await.is_err() {
+                *said = None;
+            }
+        }
         None => std::future::pending().await,
     }
 }

@@ -46,6 +46,9 @@ pub(crate) struct ServiceStatus {
     pub(crate) paused: bool,
     /// The main process as the host sees it.
     pub(crate) pid: Option<i32>,
+    /// What it says of itself, by sd_notify's `STATUS=`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) says: Option<String>,
     /// Since when this run runs, seconds.
     pub(crate) running_seconds: Option<f64>,
     /// Why it cannot be checkpointed.
@@ -222,6 +225,10 @@ pub(crate) struct EventRecord {
     /// How long it took, milliseconds: a recovery from the notice of the fault to the first good answer.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) took_ms: Option<f64>,
+    /// When it ran again, milliseconds from the beginning of what took so long: of a recovery, until the service ran and had to
+    /// answer; of a checkpoint, until it was thawed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) ran_after_ms: Option<f64>,
     /// How long the service stood still for a checkpoint, milliseconds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) pause_ms: Option<f64>,

@@ -57,6 +57,7 @@ impl Ground {
             isolation,
             stdout: Output::Pumped(log.to_owned()),
             stderr: Output::Null,
+            notify: None,
         };
         Ok(Box::new(process::Process::new(self.place("fenced").await?, spec)))
     }

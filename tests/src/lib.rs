@@ -9,6 +9,7 @@
 //!     Event       what the supervisor says that happened
 //!     Scrape      its metrics
 //!     Browser     Chromium, for its page
+//!     Collector   of OpenTelemetry, for what it sends
 //!     Traces      what of the node is on this host; cleared when the node is dropped, panic or not
 //!   Containers    docker or podman of our own, apart from the host's; a Container is removed when dropped
 //!     Network     the network namespace that they are in; a node or a client can be put there too
@@ -24,6 +25,7 @@
 pub mod bad_days;
 mod browser;
 pub mod bundle;
+pub mod collector;
 mod containers;
 mod counter;
 mod etcd;

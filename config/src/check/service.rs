@@ -1,5 +1,7 @@
 //! Rules within one service.
 
+use std::collections::BTreeMap;
+
 use policies::id::ServiceName;
 use policies::ladder::Rung;
 use policies::service::RestartPolicy;
@@ -7,12 +9,13 @@ use policies::service::RestartPolicy;
 use super::{Rules, human};
 use crate::keys::Words;
 use crate::raw::Raw;
-use crate::settings::{Runtime, Service};
+use crate::settings::{ProbeKind, Runtime, Service};
 
 pub(super) fn check(name: &ServiceName, service: &Service, raw: &Raw, rules: &mut Rules<'_>) {
     let place = raw.place(name);
     let at = |rest: &str| format!("{place}/{rest}");
     probes(service, rules, &at);
+    notify(service, rules, &at);
     checkpoints(service, raw, rules, &at);
     backoff(service, rules, &at);
     ladder(service, rules, &at);
@@ -36,6 +39,34 @@ fn probes(service: &Service, rules: &mut Rules<'_>, at: &dyn Fn(&str) -> String)
             format!("a check may take {timeout_text}, but one begins every {interval_text}"),
             "make `timeout` at most `interval`",
         );
+    }
+}
+
+/// The socket is the supervisor's, on the host, and who may speak there is told by pids of the shim's namespace: containers have other ones.
+fn notify(service: &Service, rules: &mut Rules<'_>, at: &dyn Fn(&str) -> String) {
+    let mut told = BTreeMap::new();
+    for probe in service.probes.iter().filter(|probe| probe.kind == ProbeKind::Notify) {
+        let (place, runtime) = match (&probe.member, &service.runtime) {
+            (Some(member), Runtime::Group(members)) => {
+                let found = members.iter().find(|one| one.name == *member);
+                (format!("service/{member}"), found.map(|one| &one.runtime))
+            }
+            (_, runtime) => (at("").trim_end_matches('/').to_owned(), Some(runtime)),
+        };
+        if let Some(Runtime::Process(process)) = runtime {
+            told.insert(place, process);
+        } else {
+            let message = "a container does not see the socket that a `notify` probe listens at";
+            let hint =
+                "use `http`, `tcp`, `exec`, `grpc` or `heartbeat`; `notify` is for services of `process`";
+            rules.error(&format!("{place}/probe/{}/notify", probe.name), &[], message, hint);
+        }
+    }
+    for (place, process) in told {
+        for variable in ["NOTIFY_SOCKET", "WATCHDOG_USEC"].iter().filter(|v| process.env.contains_key(**v)) {
+            let message = format!("`{variable}` is set here, and by the service's `notify` probe");
+            rules.error(&format!("{place}/process/env"), &[], message, "leave it out, or the probe");
+        }
     }
 }
 

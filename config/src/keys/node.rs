@@ -5,6 +5,7 @@ use super::group::GROUP;
 use super::hooks::HOOKS;
 use super::replica::{API_TLS, REPLICA};
 use super::service::SERVICE;
+use super::telemetry::TELEMETRY;
 use super::{Key, Kind, Section, words};
 use crate::settings::{Compression, Hot};
 
@@ -19,6 +20,7 @@ pub(crate) static ROOT: Section = Section {
         Key { kind: Kind::Tables("group", &GROUP), ..Key::table("group", &GROUP) },
         Key::table("cluster", &CLUSTER),
         Key::table("hooks", &HOOKS),
+        Key::table("telemetry", &TELEMETRY),
     ],
 };
 

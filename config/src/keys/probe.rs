@@ -6,18 +6,17 @@ use super::service::TEXTS;
 use super::{Key, Kind, Section, words};
 
 const COUNT: Kind = Kind::Whole { min: 1, max: 1_000_000 };
-const NO_KIND: &str = "use `http`, `tcp`, `exec`, `grpc` or `heartbeat`";
 
 pub(super) static PROBE: Section = Section {
     title: "service.NAME.probe.PROBE",
-    doc: "One health check of exactly one kind (`http`, `tcp`, `exec`, `grpc` or `heartbeat`). PROBE is a name for people.",
+    doc: "One health check of exactly one kind (`http`, `tcp`, `exec`, `grpc`, `heartbeat` or `notify`). PROBE is a name for people.",
     keys: &[
         Key::table("http", &HTTP),
         Key::table("tcp", &TCP),
         Key::table("exec", &EXEC),
         Key::table("grpc", &GRPC),
         Key::table("heartbeat", &HEARTBEAT),
-        Key::unsupported("notify", NO_KIND),
+        Key::table("notify", &NOTIFY),
         Key::default(
             "role",
             Kind::Choice(words::<Role>),
@@ -152,4 +151,13 @@ static HEARTBEAT: Section = Section {
         "\"/run/shop/alive\"",
         "The file, as the supervisor sees it. Its folder must exist; the file need not.",
     )],
+};
+
+static NOTIFY: Section = Section {
+    title: "service.NAME.probe.PROBE.notify",
+    doc: "Listens to what the service says of itself by sd_notify(3), as it would under systemd; for services of `process`, which find \
+    `NOTIFY_SOCKET` in their environment. With the roles `startup` and `readiness` it passes once `READY=1` was said. With the role `liveness` \
+    it passes if `WATCHDOG=1` (or `READY=1`) was said since the check before, or is said within `timeout`; the service finds `interval` as \
+    `WATCHDOG_USEC`. It is written as `notify = {}`.",
+    keys: &[],
 };

@@ -23,6 +23,7 @@ fn around(title: &str) -> &'static str {
         }
         "api.tls" => "[api.tls]\n{}\n",
         "hooks" => "[hooks]\n{}\n",
+        "telemetry.otlp" => "[telemetry.otlp]\n{}\n",
         "service.NAME.hooks" => "[service.db]\nrunc.bundle = '/b'\n[service.db.hooks]\n{}\n",
         "api.https" => "[api.https]\n{}\n",
         "service.NAME" => "[service.db]\n{}\n[service.other]\nrunc.bundle = '/b'\n[group.shop]\n",
@@ -77,6 +78,8 @@ fn companions(title: &str, key: &str) -> &'static str {
         ("store.replica.tls" | "api.tls", "key") => "ca = '/a'\ncert = '/c'\n",
         ("hooks" | "service.NAME.hooks" | "group.NAME.hooks", "webhook") => "",
         ("hooks" | "service.NAME.hooks" | "group.NAME.hooks", _) => "webhook = 'https://a'\n",
+        ("telemetry.otlp", "endpoint") => "",
+        ("telemetry.otlp", _) => "endpoint = 'http://a'\n",
         ("api.https", "listen") => "token_file = '/t'\ncert = '/c'\nkey = '/k'\n",
         ("api.https", "token_file") => "listen = 'h:1'\ncert = '/c'\nkey = '/k'\n",
         ("api.https", "cert") => "listen = 'h:1'\ntoken_file = '/t'\nkey = '/k'\n",

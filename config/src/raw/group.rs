@@ -72,6 +72,7 @@ fn joined(name: &ServiceName, service: &Service) -> Member {
     Member {
         name: name.clone(),
         runtime: service.runtime.clone(),
+        notify: service.notify(),
         stop_signal: service.stop_signal,
         stop_timeout: service.policy.stop_timeout,
     }

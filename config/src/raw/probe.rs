@@ -40,18 +40,22 @@ pub(super) fn probe(named: Named<'_>) -> Probe {
 
 fn kind(table: &Table<'_>) -> ProbeKind {
     let hint = "write one of `http = { url = \"...\" }`, `tcp = { address = \"...\" }`, `exec = { \
-    command = [\"...\"] }`, `grpc = { address = \"...\" }` and `heartbeat = { file = \"...\" }`";
+    command = [\"...\"] }`, `grpc = { address = \"...\" }`, `heartbeat = { file = \"...\" }` and `notify = {}`";
     let chosen = table.exactly_one_of("kind of probe", &KINDS, hint);
     let http = table.has("http").then(|| http(table.table("http")));
     let tcp = table.has("tcp").then(|| tcp(table.table("tcp")));
     let exec = table.has("exec").then(|| exec(table.table("exec")));
     let grpc = table.has("grpc").then(|| grpc(table.table("grpc")));
     let heartbeat = table.has("heartbeat").then(|| heartbeat(table.table("heartbeat")));
+    if table.has("notify") {
+        table.table("notify").done();
+    }
     let kind = match chosen {
         Some("http") => http.map(ProbeKind::Http),
         Some("tcp") => tcp.map(ProbeKind::Tcp),
         Some("grpc") => grpc.map(ProbeKind::Grpc),
         Some("heartbeat") => heartbeat.map(ProbeKind::Heartbeat),
+        Some("notify") => Some(ProbeKind::Notify),
         Some(_) | None => exec.map(ProbeKind::Exec),
     };
     kind.unwrap_or(ProbeKind::Exec(ExecProbe { command: Vec::new(), inside: false }))

@@ -288,6 +288,7 @@ impl<'a> Table<'a> {
         let supported = self.section.keys.iter().filter(|key| key.is_supported()).map(|key| key.name);
         let hint = match self.nearest_key(name) {
             Some(near) => format!("did you mean `{near}`?"),
+            None if self.section.keys.is_empty() => "this table has no keys: write it as `{}`".to_owned(),
             None => format!("known here: {}", listed(supported)),
         };
         let place = match self.path.as_str() {

@@ -3,6 +3,11 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use policies::health::Role;
+
+use super::Service;
 
 use policies::id::ServiceName;
 
@@ -32,6 +37,8 @@ pub enum ProbeKind {
     Grpc(GrpcProbe),
     /// Waits for this file to be touched.
     Heartbeat(PathBuf),
+    /// Listens to what the service says of itself by sd_notify.
+    Notify,
 }
 
 /// `exec = { ... }`
@@ -104,5 +111,22 @@ impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { host, port } = self;
         if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
+}
+
+/// What a service is told in its environment, so that it says how it is by sd_notify.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notify {
+    /// How often it must give a sign of life at least; `None`: it need not.
+    pub watchdog: Option<Duration>,
+}
+
+impl Service {
+    /// What it is told; `None`: it has no such probe.
+    pub fn notify(&self) -> Option<Notify> {
+        let of_kind = || self.probes.iter().filter(|probe| probe.kind == ProbeKind::Notify);
+        let watchdogs = of_kind().filter(|probe| probe.settings.role == Role::Liveness);
+        let watchdog = watchdogs.map(|probe| probe.settings.interval).min();
+        of_kind().next().map(|_| Notify { watchdog })
     }
 }

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::future::{join_all, select_all, try_join_all};
@@ -164,9 +164,10 @@ impl Group {
         // To its end with each: none may be left half-way.
         let dumped = all_of(dumps).await?;
         let pause = dumped.iter().map(|(_, dumped)| dumped.pause).max().unwrap_or_default();
+        let thawed = dumped.iter().map(|(_, dumped)| dumped.thawed).max().unwrap_or_else(Instant::now);
         let members = dumped.into_iter().map(|(name, dumped)| (name, dumped.state)).collect();
         let between = std::mem::take(&mut *lock(&seen));
-        Ok(Dumped { pause, state: Noted { members, between }.written()? })
+        Ok(Dumped { pause, thawed, state: Noted { members, between }.written()? })
     }
 
     async fn restore_now(&self, from: RestoreFrom<'_>) -> Result<Instance> {
@@ -211,6 +212,7 @@ impl Group {
             handle: Handle { members: handles, ..first.instance.handle.clone() },
             main: Arc::clone(&first.instance.main),
             members: Arc::clone(&members),
+            said: None,
         };
         *self.live.lock().await = Some(instance.clone());
         Ok(instance)
@@ -302,6 +304,11 @@ impl Noted {
         serde_json::to_value(self)
             .map_err(|e| Error::Internal(Report::new("note what belongs to an image").because(e)))
     }
+}
+
+/// One of them.
+pub(super) fn member<'a>(members: &'a [Running], name: &str) -> Option<&'a Instance> {
+    members.iter().find(|one| one.name == name).map(|one| &one.instance)
 }
 
 /// How the first member that ends has ended.

@@ -1,10 +1,15 @@
 //! Plain processes: we start them, in a pid namespace of their own unless told otherwise.
 
+mod notify;
+
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
+
+pub use notify::Notify;
+use notify::Ready;
 
 use super::{
     Attached, Dump, Dumped, Effect, Features, Folders, Handle, Instance, KnownShim, Place, RestoreFrom,
@@ -34,12 +39,14 @@ pub struct Spec {
     pub stdout: Output,
     /// Its standard error.
     pub stderr: Output,
+    /// How it says what it is, if it is asked to.
+    pub notify: Option<Notify>,
 }
 
 impl Spec {
     /// Names what is run. Where its output goes may change without making it something else.
     fn digest(&self) -> String {
-        let what = (&self.command, &self.env, &self.cwd, &self.user, self.isolation);
+        let what = (&self.command, &self.whole_env(), &self.cwd, &self.user, self.isolation);
         let text = serde_json::to_vec(&what).unwrap_or_default();
         blake3::hash(&text).to_hex().to_string()
     }
@@ -55,6 +62,9 @@ struct Left {
     pipes: Pipes,
     /// A pid above which the image has none.
     last_pid: i32,
+    /// It had said that it is ready: it does not say so again.
+    #[serde(default)]
+    ready: bool,
 }
 
 /// A service that is a plain process.
@@ -75,10 +85,11 @@ impl Process {
     async fn start_now(&self) -> Result<Instance> {
         self.place.release_connections().await?;
         let cgroup = self.place.hierarchies.make(&self.place.node, &self.place.service)?;
-        let shim = self.place.shim_for_start(&self.shim, self.spec.isolation).await?;
+        let shim = self.shim_for_start().await?;
+        self.listen(&shim, &cgroup, Ready::NotYet).await?;
         let mut env = vec![("PATH".to_owned(), default_path())];
         env.retain(|(key, _)| !self.spec.env.iter().any(|(own, _)| own == key));
-        env.extend(self.spec.env.iter().cloned());
+        env.extend(self.spec.whole_env());
         let program = Program {
             argv: self.spec.command.clone(),
             env,
@@ -117,7 +128,9 @@ impl Process {
         if !handle.is_alive() {
             return Ok(Attached::Gone(Instance::end_known_by(&self.place, handle).await));
         }
+        let said = self.hear_again(&shim, handle).await?;
         let instance = Instance::new(shim, pidfd, handle.inner_pid, handle.cgroup.clone(), None).await?;
+        let instance = Instance { said, ..instance };
         *self.live.lock().await = Some(instance.clone());
         Ok(Attached::Running(instance))
     }
@@ -151,11 +164,15 @@ impl Process {
             pids_above: 0,
         };
         let worker = Worker::start(&self.place.criu, shim, start).await?;
-        let left = Left { pipes: self.pipes(instance.handle.pid), last_pid: worker.pid() };
+        let ready = self.is_ready(shim).await?;
+        let left = Left { pipes: self.pipes(instance.handle.pid), last_pid: worker.pid(), ready };
         let state = serde_json::to_value(left)
             .map_err(|e| Error::Internal(Report::new("note what belongs to an image").because(e)))?;
         let images = dump.images;
-        let complete = async move { keep_timers(images) };
+        let complete = async move {
+            keep_timers(images)?;
+            self.still(ready, shim).await
+        };
         let (before_end, afterwards) =
             self.place.finishing(dump.before_end, complete, images, instance.handle.pid, state.clone());
         let plan = Plan {
@@ -168,14 +185,14 @@ impl Process {
             pid: instance.handle.pid,
             cut: dump.cut,
         };
-        let pause = checkpoint::dump(plan, worker, dump.while_frozen).await?;
+        let still = checkpoint::dump(plan, worker, dump.while_frozen).await?;
         afterwards.await?;
-        Ok(Dumped { pause, state })
+        Ok(Dumped { pause: still.pause, thawed: still.until, state })
     }
 
     async fn restore_now(&self, from: RestoreFrom<'_>) -> Result<Instance> {
         let cgroup = self.place.hierarchies.make(&self.place.node, &self.place.service)?;
-        let shim = self.place.shim_for_start(&self.shim, self.spec.isolation).await?;
+        let shim = self.shim_for_start().await?;
         let work = self.place.criu_folder()?;
         let left: Left = serde_json::from_value(from.state.clone()).unwrap_or_default();
         let start = Start {
@@ -188,6 +205,7 @@ impl Process {
             packer: None,
             pids_above: left.last_pid,
         };
+        self.listen(&shim, &cgroup, if left.ready { Ready::Already } else { Ready::NotYet }).await?;
         let worker = Worker::start(&self.place.criu, &shim, start).await?;
         let pid = worker.restore(&self.place.options.get(), from.limit).await?;
         let running = shim.track(pid).await?;
@@ -228,7 +246,8 @@ impl Process {
         let pidfd = running.pidfd.ok_or_else(|| {
             Error::Unavailable(Report::new("the service's main process ended as it started"))
         })?;
-        let instance = Instance::new(shim, pidfd, running.pid, cgroup, None).await?;
+        let said = self.spec.notify.as_ref().map(|_| shim.follow());
+        let instance = Instance { said, ..Instance::new(shim, pidfd, running.pid, cgroup, None).await? };
         *self.live.lock().await = Some(instance.clone());
         Ok(instance)
     }

@@ -1,23 +1,27 @@
 //! The supervisor's side of a shim.
 
+mod hearing;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 use super::protocol::{
     FENCES_SINCE, FenceOrder, FenceState, FromShim, Main, Notice, Output, Program, Reply, Request, VERSION,
     receive, send,
 };
+use super::said::Said;
 use super::sandbox::Isolation;
-use crate::descriptor::watch;
+use crate::descriptor;
 use crate::error::{Error, Report, Result};
 use crate::process::command::Command;
 use crate::process::pidfd::PidFd;
@@ -40,6 +44,8 @@ struct Inner {
     socket: AsyncFd<OwnedFd>,
     shared: Mutex<Shared>,
     changed: Notify,
+    said: watch::Sender<Said>,
+    followed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -99,13 +105,15 @@ impl Shim {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).map_err(away)?;
         connect(fd.as_raw_fd(), &UnixAddr::new(path).map_err(away)?).map_err(away)?;
-        let socket = watch(fd, Interest::READABLE)
+        let socket = descriptor::watch(fd, Interest::READABLE)
             .map_err(|e| Error::Internal(Report::new("watch the shim's socket").because(e)))?;
         let inner = Arc::new(Inner {
             path: path.to_owned(),
             socket,
             shared: Mutex::new(Shared::default()),
             changed: Notify::new(),
+            said: watch::Sender::default(),
+            followed: AtomicBool::new(false),
         });
         // Holds the connection weakly: the last `Shim` dropped ends the task with it.
         tokio::spawn(read_on(Arc::downgrade(&inner), inner.socket.get_ref().try_clone()));
@@ -171,12 +179,7 @@ impl Shim {
     /// # Errors
     /// `Refused` by a shim that cannot keep a fence, `Unavailable` if it does not answer.
     pub async fn fence(&self, order: &FenceOrder) -> Result<FenceState> {
-        let version = self.inner.shared().version;
-        if version < FENCES_SINCE {
-            let text =
-                format!("fence a service whose shim is too old: it speaks version {version} of {VERSION}");
-            return Err(Error::Refused(Report::new(text).remedy(START_ANEW)));
-        }
+        self.knows("fence", FENCES_SINCE)?;
         match self.ask(&Request::Fence(order.clone()), &[]).await? {
             (Reply::Fence(state), _) => Ok(state),
             (other, _) => Err(unexpected(&other)),
@@ -194,6 +197,17 @@ impl Shim {
             )));
         }
         Ok(())
+    }
+
+    /// An older shim hangs up on what it does not know.
+    fn knows(&self, what: &str, since: u32) -> Result<()> {
+        let version = self.inner.shared().version;
+        if version >= since {
+            return Ok(());
+        }
+        let text =
+            format!("{what} a service whose shim is too old: it speaks version {version} of {VERSION}");
+        Err(Error::Refused(Report::new(text).remedy(START_ANEW)))
     }
 
     /// Hands the shim a pipe to be read to where the output goes.
@@ -310,9 +324,12 @@ impl Inner {
                 shared.exits.insert(pid, status);
                 self.changed.notify_waiters();
             }
+            FromShim::Notice(Notice::Said(said)) => self.note_said(&said),
             FromShim::Reply(reply) => {
-                if let Reply::Here { version, .. } = reply {
-                    shared.version = version;
+                match &reply {
+                    Reply::Here { version, .. } => shared.version = *version,
+                    Reply::Said(Some(said)) => self.note_said(said),
+                    _ => {}
                 }
                 shared.note_exit(&reply);
                 self.changed.notify_waiters();
@@ -331,7 +348,11 @@ impl Shared {
         let (pid, status) = match reply {
             Reply::Running { pid, status, .. } => (*pid, *status),
             Reply::Here { main: Some(main), .. } => (main.pid, main.status),
-            Reply::Here { main: None, .. } | Reply::Fence(_) | Reply::Done | Reply::Failed { .. } => return,
+            Reply::Here { main: None, .. }
+            | Reply::Fence(_)
+            | Reply::Said(_)
+            | Reply::Done
+            | Reply::Failed { .. } => return,
         };
         match status {
             Some(status) => self.exits.insert(pid, status),
@@ -340,9 +361,9 @@ impl Shared {
     }
 }
 
-async fn read_on(inner: std::sync::Weak<Inner>, socket: std::io::Result<OwnedFd>) {
+async fn read_on(inner: Weak<Inner>, socket: std::io::Result<OwnedFd>) {
     // A duplicate is waited on, so that the connection itself closes when the last `Shim` is dropped.
-    if let Ok(socket) = socket.and_then(|fd| watch(fd, Interest::READABLE)) {
+    if let Ok(socket) = socket.and_then(|fd| descriptor::watch(fd, Interest::READABLE)) {
         while let Ok(mut ready) = socket.readable().await {
             let Some(inner) = inner.upgrade() else { return };
             ready.clear_ready();

@@ -14,13 +14,16 @@ use policies::lease::Moment;
 use policies::time::Instant;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::said::Said;
 use super::sandbox::Isolation;
 use crate::freeze::Cgroup;
 
 /// The version that this program speaks.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// The version since which a shim keeps a fence. An older one hangs up on whoever asks it to.
 pub const FENCES_SINCE: u32 = 2;
+/// The version since which a shim hears what its service says of itself.
+pub const LISTENS_SINCE: u32 = 3;
 /// The longest message. A `SOCK_SEQPACKET` datagram is refused by the kernel above its send buffer (208 KiB).
 const LENGTH_MAX: usize = 128 * 1024;
 const DESCRIPTORS_MAX: usize = 8;
@@ -52,6 +55,13 @@ pub enum Request {
     Pump(Output),
     /// Something about the service's fence. Answered by [`Reply::Fence`].
     Fence(FenceOrder),
+    /// A run is about to begin that says how it is by sd_notify: hear it.
+    Listen(Listen),
+    /// What has it said? Answered by [`Reply::Said`]; and once by [`Notice::Said`] when there is more to it than so many changes.
+    Said {
+        /// How many changes are known.
+        beyond: u64,
+    },
     /// Go away. Refused while the main process lives. A fence that has not fired goes too.
     Quit,
 }
@@ -82,6 +92,19 @@ pub struct Program {
     /// A helper's pid, and those of what it starts, are to be above this one: it is about to need those up to it.
     #[serde(default)]
     pub pids_above: i32,
+}
+
+/// Where a run of a service says how it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listen {
+    /// The socket's path, the same for all runs.
+    pub path: PathBuf,
+    /// User and group that alone may speak there; `None`: everybody may, but only members are heard.
+    pub owner: Option<(u32, u32)>,
+    /// Who is heard.
+    pub cgroup: Cgroup,
+    /// What it comes back from had said that it is ready.
+    pub ready: bool,
 }
 
 /// A user to become.
@@ -149,6 +172,8 @@ pub enum Reply {
     },
     /// To `Fence`: how it stands now, whether the order changed anything or not.
     Fence(FenceState),
+    /// To `Said`: all of it. `None`: nobody was told to listen.
+    Said(Option<Said>),
     /// Done.
     Done,
     /// Not done, and why.
@@ -250,6 +275,8 @@ pub enum Notice {
         /// The raw wait status.
         status: i32,
     },
+    /// The service has said more than is known.
+    Said(Said),
 }
 
 /// What travels from a shim to a supervisor.

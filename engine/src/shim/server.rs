@@ -21,9 +21,12 @@ use nix::sys::socket::{SockFlag, accept4};
 use nix::sys::wait::WaitPidFlag;
 use nix::unistd::{ForkResult, Pid, fork};
 
+use super::ear::Ear;
 use super::keeper::Keeper;
 use super::program::{self, Failure};
-use super::protocol::{FenceOrder, FromShim, Main, Notice, Program, Reply, Request, VERSION, receive, send};
+use super::protocol::{
+    FenceOrder, FromShim, Listen, Main, Notice, Program, Reply, Request, VERSION, receive, send,
+};
 use super::pump::Pump;
 use super::sandbox::{self, Isolation};
 use super::setup::{block_signals, detach_from_starter, listen_at};
@@ -98,6 +101,7 @@ fn prepare(socket: &Path, isolation: Isolation) -> Result<Option<Server>, String
         helpers: Vec::new(),
         exits: VecDeque::new(),
         pumps: Vec::new(),
+        ear: None,
         guard: Vec::new(),
         keeper,
         orphaned_since: None,
@@ -115,6 +119,7 @@ struct Server {
     helpers: Vec<Pid>,
     exits: VecDeque<(i32, i32)>,
     pumps: Vec<Pump>,
+    ear: Option<Ear>,
     guard: Vec<(PathBuf, String)>,
     keeper: Keeper,
     orphaned_since: Option<Instant>,
@@ -127,6 +132,9 @@ impl Server {
             let ready = self.wait();
             while let Ok(Some(_)) = self.signals.read_signal() {}
             self.reap();
+            if ready.ear {
+                self.hear();
+            }
             if ready.listener {
                 self.accept();
             } else if ready.client {
@@ -142,19 +150,31 @@ impl Server {
         let watch = |fd| PollFd::new(fd, PollFlags::POLLIN);
         let mut polled = vec![watch(self.signals.as_fd()), watch(self.listener.as_fd())];
         polled.extend(self.pumps.iter().map(|p| watch(p.as_fd())));
+        let pumps = 2..polled.len();
         polled.extend(self.client.iter().map(|c| watch(c.as_fd())));
-        // The signal descriptor wakes us; the limit only serves the guard's patience.
-        let limit = if self.orphaned_since.is_some() { 200_u16.into() } else { PollTimeout::NONE };
-        if poll(&mut polled, limit).is_err() {
+        let client = pumps.end..polled.len();
+        polled.extend(self.ear.as_ref().and_then(Ear::listens).map(watch));
+        let ear = client.end..polled.len();
+        if poll(&mut polled, self.patience()).is_err() {
             return Ready::default();
         }
         let any = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
-        let pumps = &polled[2..2 + self.pumps.len()];
         Ready {
             listener: any(&polled[1]),
-            pumps: pumps.iter().map(any).collect(),
-            client: polled[2 + self.pumps.len()..].iter().any(any),
+            pumps: polled[pumps].iter().map(any).collect(),
+            client: polled[client].iter().any(any),
+            ear: polled[ear].iter().any(any),
         }
+    }
+
+    /// The signal descriptor wakes us; the limit only serves the guard's patience, and an ear that rests.
+    fn patience(&self) -> PollTimeout {
+        let guard = self.orphaned_since.map(|_| Duration::from_millis(200));
+        let rest = self.ear.as_ref().and_then(Ear::rest);
+        let limit = guard.into_iter().chain(rest).min();
+        // Rounded up: a limit of nothing would be a busy loop.
+        let round = |limit: Duration| PollTimeout::try_from(limit + Duration::from_millis(1));
+        limit.map_or(PollTimeout::NONE, |limit| round(limit).unwrap_or(PollTimeout::MAX))
     }
 
     fn accept(&mut self) {
@@ -164,6 +184,7 @@ impl Server {
         if let Ok(raw) = raw {
             // SAFETY: just made by the kernel for us.
             self.client = Some(unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(raw) });
+            self.ear.iter_mut().for_each(Ear::tell_nobody);
         }
     }
 
@@ -206,6 +227,8 @@ impl Server {
                 (Reply::Done, None)
             }
             Request::Fence(order) => (self.fence(order), None),
+            Request::Listen(listen) => (self.listen(&listen), None),
+            Request::Said { beyond } => (Reply::Said(self.ear.as_mut().map(|ear| ear.said(beyond))), None),
             Request::Quit => (self.quit(), None),
         }
     }
@@ -222,6 +245,19 @@ impl Server {
         match self.keeper.order(order) {
             Ok(state) => Reply::Fence(state),
             Err(errno) => refusal(errno, "reach the process that keeps the fence"),
+        }
+    }
+
+    fn listen(&mut self, listen: &Listen) -> Reply {
+        match Ear::listen(&mut self.ear, listen, self.isolation) {
+            Ok(()) => Reply::Done,
+            Err(errno) => refusal(errno, &format!("listen at {}", listen.path.display())),
+        }
+    }
+
+    fn hear(&mut self) {
+        if let Some(said) = self.ear.as_mut().and_then(Ear::hear) {
+            self.tell(&FromShim::Notice(Notice::Said(said)), None);
         }
     }
 
@@ -367,6 +403,7 @@ struct Ready {
     listener: bool,
     client: bool,
     pumps: Vec<bool>,
+    ear: bool,
 }
 
 fn pidfd(pid: i32) -> Option<OwnedFd> {

@@ -49,6 +49,7 @@ impl Shared {
     }
 
     async fn take(self: &Arc<Self>, limit: Duration) -> engine::Result<(ImageFacts, Duration)> {
+        let begun = Instant::now();
         let freezing = Freezing::begin(&self.freezes);
         let instance = self.running_instance()?;
         let planned = self.plan(&instance).await?;
@@ -59,8 +60,9 @@ impl Shared {
             while_frozen: planned.while_frozen,
             cut: None,
         };
-        let Dumped { pause, state } = self.parts().runtime.checkpoint(dump).await?;
+        let Dumped { pause, thawed, state } = self.parts().runtime.checkpoint(dump).await?;
         drop(freezing);
+        *lock(&self.thawed) = Some((planned.image, thawed.duration_since(begun)));
         let (seal, taken_at) = (planned.seal, planned.taken_at);
         let hot = blocking(move || seal(state, pause)).await?;
         Ok((facts(hot, taken_at, Durable::NotYet), pause))

@@ -224,6 +224,7 @@ fn probe(probe: &config::Probe) -> String {
         ProbeKind::Grpc(grpc) if grpc.service.is_empty() => format!("grpc {}", grpc.address),
         ProbeKind::Grpc(grpc) => format!("grpc {}, {}", grpc.address, grpc.service),
         ProbeKind::Heartbeat(file) => format!("heartbeat {}", file.display()),
+        ProbeKind::Notify => "notify".to_owned(),
     };
     let outcome = match settings.role {
         Role::Liveness => "recovered",

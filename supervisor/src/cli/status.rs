@@ -158,6 +158,9 @@ fn notes(screen: &Screen, service: &ServiceStatus) -> Vec<String> {
         let why = why.replace('\n', "\n    ");
         notes.push(format!("{}: {}: {why}", service.name, screen.paint(mood, what)));
     };
+    if let Some(says) = &service.says {
+        note(Mood::Plain, "says", says);
+    }
     if let Some(why) = &service.failed {
         note(Mood::Bad, "given up", why);
     }
@@ -230,6 +233,7 @@ mod tests {
             state: "running".to_owned(),
             verdict: Some("healthy".to_owned()),
             pid: Some(4242),
+            says: Some("12 customers".to_owned()),
             running_seconds: Some(61.0),
             restarts: 1,
             last_recovery: Some(RecoveryStatus {
@@ -256,6 +260,7 @@ SERVICE  RUNTIME  STATE             HEALTH    PID    UP  RESTARTS  IMAGES  NEWES
 counter  process  running           healthy  4242  61 s         1       3  -       8.0 ms     -
 a        runc     failed, degraded  -           -     -         0       0  -            -     -
 
+counter: says: 12 customers
 counter: last recovery: restore-latest after signal 9 from i1, 35.0 ms
 a: given up: nothing helped
 a: cannot be checkpointed: io_uring

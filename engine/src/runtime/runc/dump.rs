@@ -57,7 +57,7 @@ pub(in crate::runtime) async fn container(
         pid: instance.handle.pid,
         cut: dump.cut,
     };
-    let pause = checkpoint::dump(plan, worker, dump.while_frozen).await?;
+    let still = checkpoint::dump(plan, worker, dump.while_frozen).await?;
     afterwards.await?;
-    Ok(Dumped { pause, state: noted })
+    Ok(Dumped { pause: still.pause, thawed: still.until, state: noted })
 }

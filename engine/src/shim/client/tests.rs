@@ -24,7 +24,7 @@ fn serve_as_version_1(listener: &OwnedFd) {
 }
 
 #[tokio::test]
-async fn an_older_shim_is_refused_where_it_is_to_keep_a_fence() {
+async fn an_older_shim_is_refused_where_it_is_to_keep_a_fence_or_to_hear() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("shim.sock");
     let listener = listen_at(&path).unwrap();
@@ -35,6 +35,8 @@ async fn an_older_shim_is_refused_where_it_is_to_keep_a_fence() {
         let Err(Error::Refused(report)) = refused else { panic!("{refused:?}") };
         assert!(report.to_string().contains("too old"), "{report}");
     }
+    let unheard = shim.said().await;
+    assert!(matches!(unheard, Err(Error::Refused(_))), "{unheard:?}");
     // It was not asked, so that it is there still.
     assert!(shim.hello().await.unwrap().0.is_none());
 }

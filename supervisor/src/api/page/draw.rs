@@ -84,6 +84,7 @@ pub(super) fn facts(service: &ServiceStatus) -> Markup {
             }
             dt { "newest image" } dd { @if let Some(newest) = newest { (words::span(newest.age_seconds)) " old" ", " (newest.verdict) } @else { "none" } }
             dt { "last recovery" } dd { (recovery(service.last_recovery.as_ref())) }
+            @if let Some(says) = &service.says { dt { "says" } dd { (says) } }
             @for (name, text) in troubles(service) { dt { (name) } dd.doubt { (text) } }
         }
     }
