@@ -11,6 +11,7 @@ mod encryption;
 mod groups;
 mod replicas;
 mod service;
+mod sidecar;
 mod volumes;
 
 use std::path::Path;
@@ -34,10 +35,12 @@ pub(crate) fn check(raw: &Raw, places: &Places) -> Vec<Draft> {
     groups::check(raw, &mut rules);
     volumes::check(raw, &mut rules);
     replicas::check(raw, &mut rules);
+    sidecar::check(raw, &mut rules);
     for (name, service) in &raw.services {
         service::check(name, service, raw, &mut rules);
     }
-    if raw.services.is_empty() && raw.members.is_empty() && places.written("service").is_none() {
+    let nothing = raw.services.is_empty() && raw.members.is_empty() && raw.sidecar.is_none();
+    if nothing && places.written("service").is_none() {
         let draft = Draft::warning(0..0, "there is no service in this file");
         rules.drafts.push(draft.hint("add `[service.NAME]`"));
     }

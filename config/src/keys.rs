@@ -15,6 +15,7 @@ mod probe;
 mod replica;
 mod restart;
 mod service;
+mod sidecar;
 mod telemetry;
 #[cfg(test)]
 mod tests;

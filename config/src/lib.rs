@@ -40,8 +40,9 @@ pub use schema::schema;
 pub use settings::{
     Address, Api, CgroupMode, CheckpointPlan, Cluster, ClusterTls, Compression, CpuCap, CriuOptions, Docker,
     ExecProbe, Failback, Failover, GrpcProbe, Hooks, Hot, HttpProbe, HttpTarget, Https, Isolation, KeyFile,
-    Lease, Member, NetworkAddress, NetworkLock, Node, Notify, Otlp, Output, Podman, Probe, ProbeKind,
-    ProbeTls, Process, Recipe, Replica, ReplicaPlace, Runc, Runtime, Service, Store, Tcp, Tls, Webhook,
+    Lease, Member, NetworkAddress, NetworkLock, Node, Notify, OnStop, Otlp, Output, Podman, Probe, ProbeKind,
+    ProbeTls, Process, Recipe, Replica, ReplicaPlace, Report, Runc, Runtime, Service, Sidecar, StartFrom, Store,
+    Tcp, Tls, Webhook,
 };
 
 use crate::error::Draft;
@@ -64,6 +65,8 @@ pub struct Config {
     pub otlp: Option<Otlp>,
     /// `[service.NAME]` and `[group.NAME]`; the members of groups are in these.
     pub services: BTreeMap<ServiceName, Service>,
+    /// `[sidecar]`
+    pub sidecar: Option<Sidecar>,
     warnings: Vec<Mistake>,
 }
 
@@ -94,8 +97,8 @@ impl Config {
         if mistakes.iter().any(|mistake| mistake.severity == Severity::Error) {
             return Err(Errors { origin: origin.to_owned(), mistakes });
         }
-        let raw::Raw { node, store, api, cluster, hooks, otlp, services, members: _ } = raw;
-        Ok(Self { node, store, api, cluster, hooks, otlp, services, warnings: mistakes })
+        let raw::Raw { node, store, api, cluster, hooks, otlp, services, members: _, sidecar } = raw;
+        Ok(Self { node, store, api, cluster, hooks, otlp, services, sidecar, warnings: mistakes })
     }
 
     /// What is doubtful about the file, though it can be used.

@@ -14,6 +14,7 @@ mod probe;
 mod replica;
 mod restart;
 mod service;
+mod sidecar;
 mod telemetry;
 
 use std::collections::BTreeMap;
@@ -27,7 +28,7 @@ pub(crate) use service::Written;
 use crate::error::Draft;
 use crate::keys::ROOT;
 use crate::read::{Context, Named, Table};
-use crate::settings::{Api, Cluster, Hooks, Node, Otlp, Runtime, Service, Store};
+use crate::settings::{Api, Cluster, Hooks, Node, Otlp, Runtime, Service, Sidecar, Store};
 
 /// All of a file, read but not yet checked across fields.
 #[derive(Debug)]
@@ -42,6 +43,7 @@ pub(crate) struct Raw {
     pub(crate) services: BTreeMap<ServiceName, Service>,
     /// Members of groups, as they are written.
     pub(crate) members: BTreeMap<ServiceName, Written>,
+    pub(crate) sidecar: Option<Sidecar>,
 }
 
 impl Raw {
@@ -62,13 +64,14 @@ pub(crate) fn read(context: &Context<'_>, document: &DeTable<'_>) -> Raw {
     let cluster = cluster::cluster(root.table("cluster"));
     let hooks = root.table_if_written("hooks").map(hooks::hooks);
     let otlp = telemetry::telemetry(root.table("telemetry"));
+    let sidecar = root.table_if_written("sidecar").map(sidecar::sidecar);
     let written = named(context, "service", root.named_tables("service"), |table, name| {
         service::service(table, name, &node)
     });
     let groups = named(context, "group", root.named_tables("group"), |table, _| group::group(table));
     root.done();
     let (services, members) = group::join(written, groups);
-    Raw { node, store, api, cluster, hooks, otlp, services, members }
+    Raw { node, store, api, cluster, hooks, otlp, services, members, sidecar }
 }
 
 /// Each of these tables, by its name.

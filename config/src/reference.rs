@@ -45,32 +45,30 @@ mistake. `$${` stands for the characters `${`.
 /// The reference for people, as Markdown.
 pub fn reference() -> String {
     let mut text = HEAD.to_owned();
-    sections(&ROOT, &mut text);
+    sections(&ROOT, &mut Vec::new(), &mut text);
     kinds(&mut text);
     unsupported(&mut text);
     text
 }
 
-fn sections(section: &Section, text: &mut String) {
+/// Every table once, where it comes first.
+fn sections(section: &'static Section, described: &mut Vec<&'static str>, text: &mut String) {
+    if described.contains(&section.title) {
+        return;
+    }
+    described.push(section.title);
     if !section.title.is_empty() {
         describe(section, text).expect("writing to a string cannot fail");
     }
     for key in section.keys {
-        if let Kind::Table(inner) | Kind::Tables(_, inner) | Kind::TableList(inner) = key.kind
-            // What services and groups have in common is described once.
-            && !text.contains(&title(inner))
-        {
-            sections(inner, text);
+        if let Kind::Table(inner) | Kind::Tables(_, inner) | Kind::TableList(inner) = key.kind {
+            sections(inner, described, text);
         }
     }
 }
 
-fn title(section: &Section) -> String {
-    format!("\n## [{}]\n", section.title)
-}
-
 fn describe(section: &Section, text: &mut String) -> std::fmt::Result {
-    writeln!(text, "{}\n{}", title(section), section.doc)?;
+    writeln!(text, "\n## [{}]\n\n{}", section.title, section.doc)?;
     if section.keys.is_empty() {
         return Ok(());
     }

@@ -8,6 +8,7 @@ mod cluster;
 mod hooks;
 mod probe;
 mod replica;
+mod sidecar;
 mod telemetry;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ pub use cluster::{Cluster, ClusterTls, Failback, Failover, Lease, NetworkAddress
 pub use hooks::{Hooks, Webhook};
 pub use probe::{Address, ExecProbe, GrpcProbe, HttpProbe, HttpTarget, Notify, Probe, ProbeKind, ProbeTls};
 pub use replica::{Replica, ReplicaPlace, Tls};
+pub use sidecar::{Report, Sidecar};
 pub use telemetry::Otlp;
 
 /// `[node]`: this host's supervisor.
@@ -31,6 +33,19 @@ pub struct Node {
     pub state_dir: PathBuf,
     /// What must not: sockets, locks, work folders.
     pub run_dir: PathBuf,
+    /// What becomes of the services when the supervisor is asked to stop; `None`: as is usual where it runs.
+    pub on_stop: Option<OnStop>,
+}
+
+/// What becomes of the services when the supervisor is asked to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnStop {
+    /// They run on.
+    Leave,
+    /// They are stopped.
+    Stop,
+    /// They are put into an image.
+    Suspend,
 }
 
 /// `[store]`: where images are kept.
@@ -126,12 +141,23 @@ pub struct Service {
     pub checkpoint: CheckpointPlan,
     /// The signal that asks it to end.
     pub stop_signal: i32,
+    /// What it begins from where nothing is known of it.
+    pub start_from: StartFrom,
     /// Services and groups that must be healthy before it is started; there are no cycles.
     pub depends_on: Vec<ServiceName>,
     /// Who may take it over; `None`: nobody.
     pub failover: Option<Failover>,
     /// Who is told of its events, beside those who are told of all.
     pub hooks: Option<Hooks>,
+}
+
+/// What a service begins from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartFrom {
+    /// Nothing.
+    Scratch,
+    /// Its newest image, if there is one.
+    Image,
 }
 
 /// What runs a service.

@@ -7,7 +7,9 @@ use policies::service::RestartPolicy;
 
 use crate::keys::Words;
 use crate::raw::Occasion;
-use crate::settings::{CgroupMode, Compression, CpuCap, Failback, Hot, Isolation, Lease, NetworkLock, Tcp};
+use crate::settings::{
+    CgroupMode, Compression, CpuCap, Failback, Hot, Isolation, Lease, NetworkLock, OnStop, StartFrom, Tcp,
+};
 
 macro_rules! named_by_policies {
     ($($choice:ident),+) => {
@@ -40,6 +42,8 @@ named_by_policies!(Role, RestartPolicy, Rung, OnExhausted, Preference);
 named_here! {
     Compression { Zstd = "zstd", Lz4 = "lz4", None = "none" }
     Hot { Memory = "memory", Disk = "disk" }
+    OnStop { Leave = "leave", Stop = "stop", Suspend = "suspend" }
+    StartFrom { Scratch = "scratch", Image = "image" }
     Isolation { Pid = "pid", None = "none" }
     Lease { Local = "local", Etcd = "etcd", Bucket = "bucket" }
     Failback { Never = "never" }

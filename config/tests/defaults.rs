@@ -7,7 +7,7 @@ use std::time::Duration;
 use config::{
     Address, CheckpointPlan, Cluster, ClusterTls, Compression, Config, CriuOptions, Docker, ExecProbe,
     GrpcProbe, Hot, HttpTarget, Isolation, Lease, NetworkLock, Node, Output, Podman, ProbeKind, ProbeTls,
-    Process, Recipe, Replica, ReplicaPlace, Runc, Runtime, Store, Tcp, Tls,
+    Process, Recipe, Replica, ReplicaPlace, Runc, Runtime, StartFrom, Store, Tcp, Tls,
 };
 use policies::failover::Preference;
 use policies::id::ServiceName;
@@ -24,8 +24,12 @@ fn service(config: &Config, name: &str) -> config::Service {
 #[test]
 fn an_empty_file_has_the_nodes_defaults() {
     let config = parse("");
-    let node =
-        Node { name: None, state_dir: "/var/lib/supervisor".into(), run_dir: "/run/supervisor".into() };
+    let node = Node {
+        name: None,
+        state_dir: "/var/lib/supervisor".into(),
+        run_dir: "/run/supervisor".into(),
+        on_stop: None,
+    };
     assert_eq!(config.node, node);
     let store = Store {
         path: "/var/lib/supervisor/images".into(),
@@ -113,6 +117,7 @@ fn a_service_has_the_designs_defaults() {
     };
     assert_eq!(service.checkpoint, plan);
     assert!(service.depends_on.is_empty() && service.probes.is_empty());
+    assert_eq!(service.start_from, StartFrom::Scratch);
 }
 
 #[test]

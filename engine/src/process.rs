@@ -3,4 +3,5 @@
 //! What it refuses: signals by bare pid from other modules, and children that nobody reaps.
 
 pub mod command;
+pub mod init;
 pub mod pidfd;

@@ -7,6 +7,9 @@
 //!
 //! Over several probes: startup probes gate the others and are done for good once they passed; liveness decides
 //! the verdict; readiness decides only `ready`. Without probes a running service is healthy.
+//!
+//! A probe whose results are reported from outside has a say only while a report holds: silence is no result, neither a good one nor a
+//! bad one. When the last report is over, its row begins anew.
 
 use std::time::Duration;
 
@@ -54,6 +57,8 @@ pub struct Settings {
     pub success_threshold: u32,
     /// How long after the service began its failures do not count.
     pub start_period: Duration,
+    /// Its results are reported by somebody outside, who may fall silent; `interval` and `timeout` say nothing then.
+    pub reported: bool,
 }
 
 impl Default for Settings {
@@ -65,6 +70,7 @@ impl Default for Settings {
             failure_threshold: 3,
             success_threshold: 1,
             start_period: Duration::ZERO,
+            reported: false,
         }
     }
 }
@@ -84,6 +90,8 @@ struct Row {
     passed_once: bool,
     passes: u32,
     failures: u32,
+    /// How long its last report holds; nothing: none does.
+    holds_until: Option<Instant>,
 }
 
 impl Health {
@@ -110,6 +118,29 @@ impl Health {
         true
     }
 
+    /// The last result of a reported probe holds until then.
+    pub fn hold(&mut self, probe: usize, until: Instant) {
+        if let Some(row) = self.rows.get_mut(probe).filter(|row| row.settings.reported) {
+            row.holds_until = Some(until);
+        }
+    }
+
+    /// When the next report is over, if one holds.
+    #[must_use]
+    pub fn silent_at(&self) -> Option<Instant> {
+        self.rows.iter().filter_map(|row| row.holds_until).min()
+    }
+
+    /// Forgets reports that are over; gives the places of their probes.
+    pub fn hush(&mut self, now: Instant) -> Vec<usize> {
+        let over = |row: &Row| row.holds_until.is_some_and(|until| until <= now);
+        let silent: Vec<_> = (0..self.rows.len()).filter(|place| over(&self.rows[*place])).collect();
+        for place in &silent {
+            self.rows[*place] = Row::new(self.rows[*place].settings.clone());
+        }
+        silent
+    }
+
     /// The judgement over all startup and liveness probes.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
@@ -129,9 +160,10 @@ impl Health {
         self.rows.iter().map(|row| row.verdict).collect()
     }
 
-    /// The places of the liveness probes.
+    /// The places of the liveness probes that have a say.
     pub fn liveness(&self) -> impl Iterator<Item = usize> + '_ {
-        self.rows.iter().enumerate().filter(|(_, row)| row.settings.role == Role::Liveness).map(|(at, _)| at)
+        let of_role = |row: &Row| row.settings.role == Role::Liveness && row.has_a_say();
+        self.rows.iter().enumerate().filter(move |(_, row)| of_role(row)).map(|(at, _)| at)
     }
 
     fn started(&self) -> bool {
@@ -139,7 +171,10 @@ impl Health {
     }
 
     fn worst(&self, role: Role) -> Verdict {
-        let of_role = || self.rows.iter().filter(|row| row.settings.role == role).map(|row| row.verdict);
+        let of_role = || {
+            let rows = self.rows.iter().filter(|row| row.settings.role == role && row.has_a_say());
+            rows.map(|row| row.verdict)
+        };
         if of_role().any(|v| v == Verdict::Unhealthy) {
             Verdict::Unhealthy
         } else if of_role().any(|v| v == Verdict::Starting) {
@@ -162,7 +197,7 @@ pub fn settle_limit(probes: &[Settings]) -> Option<Duration> {
             let rounds = p.interval.max(p.timeout).saturating_mul(rounds);
             p.start_period.saturating_add(rounds).saturating_add(p.timeout)
         };
-        probes.iter().filter(|p| p.role == role).map(one).max()
+        probes.iter().filter(|p| p.role == role && !p.reported).map(one).max()
     };
     match (slowest(Role::Startup), slowest(Role::Liveness)) {
         (None, None) => None,
@@ -172,7 +207,13 @@ pub fn settle_limit(probes: &[Settings]) -> Option<Duration> {
 
 impl Row {
     const fn new(settings: Settings) -> Self {
-        Self { settings, verdict: Verdict::Starting, passed_once: false, passes: 0, failures: 0 }
+        let verdict = Verdict::Starting;
+        Self { settings, verdict, passed_once: false, passes: 0, failures: 0, holds_until: None }
+    }
+
+    /// Of what is reported only a judgement counts: a service is not waited for because somebody might say something.
+    fn has_a_say(&self) -> bool {
+        !self.settings.reported || (self.holds_until.is_some() && self.verdict != Verdict::Starting)
     }
 
     fn record(&mut self, passed: bool, in_start_period: bool) {
@@ -295,6 +336,46 @@ mod tests {
 
         let mut health = Health::new(&probes, at(0));
         assert_eq!(feed(&mut health, 1, "--"), [Starting, Unhealthy]);
+    }
+
+    #[test]
+    fn what_is_reported_counts_while_it_holds() {
+        let outside = Settings { reported: true, ..probe(Role::Liveness, 2, 1, 0) };
+        let mut health = Health::new(&[probe(Role::Liveness, 1, 1, 0), outside.clone()], at(0));
+        assert_eq!(settle_limit(&[outside.clone()]), None);
+        health.record(at(0), 0, true, false);
+        assert_eq!((health.verdict(), health.silent_at()), (Healthy, None), "silence is no result");
+        let report = |health: &mut Health, second: u64, passed: bool| {
+            health.record(at(second), 1, passed, false);
+            health.hold(1, at(second + 5));
+            health.verdict()
+        };
+        assert_eq!(report(&mut health, 1, false), Healthy, "one failure of two");
+        assert_eq!(health.liveness().collect::<Vec<_>>(), [0]);
+        assert_eq!(report(&mut health, 2, false), Unhealthy);
+        assert_eq!(health.silent_at(), Some(at(7)));
+        assert!(health.hush(at(6)).is_empty());
+        assert_eq!(health.verdict(), Unhealthy);
+        assert_eq!(health.hush(at(7)), [1]);
+        assert_eq!(
+            (health.verdict(), health.silent_at()),
+            (Healthy, None),
+            "whoever fell silent kills nobody"
+        );
+        assert_eq!(report(&mut health, 8, false), Healthy, "and is counted anew");
+        assert_eq!(report(&mut health, 9, true), Healthy);
+        assert_eq!(health.liveness().collect::<Vec<_>>(), [0, 1]);
+        health.record(at(10), 0, false, false);
+        assert_eq!(health.verdict(), Unhealthy, "nor does it keep anybody healthy");
+        health.hold(0, at(20));
+        assert!(health.hush(at(30)).len() == 1, "only what is reported is forgotten");
+
+        let mut alone = Health::new(&[outside], at(0));
+        assert_eq!((alone.verdict(), alone.ready()), (Healthy, true), "as without probes");
+        alone.record(at(1), 0, false, false);
+        alone.record(at(2), 0, false, false);
+        alone.hold(0, at(3));
+        assert_eq!(alone.verdict(), Unhealthy);
     }
 
     #[test]

@@ -27,6 +27,10 @@ pub enum Intent {
     Suspending,
     /// It was in an image and did not run.
     Suspended,
+    /// It was being ended with the supervisor, which takes its services with it.
+    Ending,
+    /// It has ended so.
+    Ended,
     /// It was given up.
     Failed,
 }
@@ -41,6 +45,8 @@ words!(Intent {
     Stopped = "stopped",
     Suspending = "suspending",
     Suspended = "suspended",
+    Ending = "ending",
+    Ended = "ended",
     Failed = "failed",
 });
 
@@ -76,6 +82,8 @@ pub enum Then {
     Recover,
     /// Start it as if for the first time (event `StartRequested`).
     StartFresh,
+    /// Start it from its newest image (event `ImageStartRequested`).
+    StartFromImage,
     /// Leave it.
     StayStopped,
     /// Leave it in its image (event `FoundSuspended`), if that exists; else bring its state back.
@@ -86,6 +94,7 @@ words!(Then {
     Adopt = "adopt",
     Recover = "recover",
     StartFresh = "start-fresh",
+    StartFromImage = "start-from-image",
     StayStopped = "stay-stopped",
     StaySuspended = "stay-suspended",
 });
@@ -107,6 +116,8 @@ pub const fn plan(intent: Intent, found: Found, policy: RestartPolicy) -> Plan {
     match intent {
         Intent::Stopping | Intent::Stopped | Intent::Failed => end(found),
         Intent::Suspended => Plan { then: Then::StaySuspended, ..end(found) },
+        Intent::Ending => take_back(found, Then::StartFromImage),
+        Intent::Ended => Plan { then: Then::StartFromImage, ..end(found) },
         Intent::Suspending => take_back(found, Then::StaySuspended),
         Intent::Running | Intent::Checkpointing => take_back(found, back(policy)),
         Intent::Starting => take_back(found, Then::StartFresh),
@@ -171,6 +182,17 @@ mod tests {
         (
             Intent::Suspended,
             ["K stay-suspended", "TK stay-suspended", "K stay-suspended", "stay-suspended", "stay-suspended"],
+        ),
+        (Intent::Ending, ["adopt", "T adopt", "K start-from-image", "start-from-image", "start-from-image"]),
+        (
+            Intent::Ended,
+            [
+                "K start-from-image",
+                "TK start-from-image",
+                "K start-from-image",
+                "start-from-image",
+                "start-from-image",
+            ],
         ),
         (
             Intent::Failed,

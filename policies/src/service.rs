@@ -53,7 +53,7 @@ use crate::time::Instant;
 use self::checkpointing::Dump;
 use self::known::Known;
 use self::recovering::{Phase, Recovery};
-use self::running::Running;
+use self::running::{ProbeAnswer, Running};
 use self::shutdown::ShuttingDown;
 use self::starting::Starting;
 use self::stopping::{Stopping, Then};
@@ -132,6 +132,7 @@ impl Service {
     /// Take in what has happened; `now` must not be earlier than the last time.
     pub fn handle(&mut self, now: Instant, event: Event) -> Reaction {
         self.note_stable(now);
+        self.hush(now);
         self.apply(now, event);
         self.tick(now);
         std::mem::take(&mut self.out)
@@ -273,7 +274,11 @@ impl Service {
             Event::StopFailed { attempt, failure } => self.stop_answered(now, attempt, Err(failure)),
             Event::Exited { run, exit } => self.exited(now, run, exit),
             Event::ProbeFinished { run, probe, passed, overlapped_freeze } => {
-                self.probe_finished(now, run, probe, passed, overlapped_freeze);
+                self.probe_answered(now, run, ProbeAnswer { probe, passed, overlapped_freeze, until: None });
+            }
+            Event::ProbeReported { run, probe, passed, overlapped_freeze, holds } => {
+                let until = Some(now + holds);
+                self.probe_answered(now, run, ProbeAnswer { probe, passed, overlapped_freeze, until });
             }
             Event::ImagesListed { images } => {
                 self.images.listed(images);
@@ -291,6 +296,7 @@ impl Service {
             Event::RestoreRequested { image } => self.requested(now, Request::Restore { image }),
             Event::StopRequested => self.requested(now, Request::Stop),
             Event::StartRequested => self.requested(now, Request::Start),
+            Event::ImageStartRequested => self.start_from_image(now),
             Event::SuspendRequested => self.requested(now, Request::Suspend),
             Event::ResumeRequested => self.requested(now, Request::Resume),
             Event::PauseRequested => self.requested(now, Request::Pause),

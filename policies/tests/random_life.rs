@@ -29,6 +29,7 @@ enum Move {
     AnswerStale(u64),
     Exit(Exit),
     Probe { probe: usize, passed: bool, overlapped: bool },
+    Report { passed: bool, overlapped: bool, holds_ms: u64 },
     Request(u8, usize),
     List { damage: bool, incompatible: bool },
     Reload(RestartPolicy, bool),
@@ -70,6 +71,8 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         10 => exit.prop_map(Move::Exit),
         30 => (0usize..4, prop::bool::weighted(0.75), prop::bool::weighted(0.2))
             .prop_map(|(probe, passed, overlapped)| Move::Probe { probe, passed, overlapped }),
+        6 => (prop::bool::weighted(0.7), prop::bool::weighted(0.2), 1u64..10_000)
+            .prop_map(|(passed, overlapped, holds_ms)| Move::Report { passed, overlapped, holds_ms }),
         10 => (0u8..8, any::<usize>()).prop_map(|(what, which)| Move::Request(what, which)),
         3 => (prop::bool::weighted(0.1), prop::bool::weighted(0.1))
             .prop_map(|(damage, incompatible)| Move::List { damage, incompatible }),
@@ -96,7 +99,8 @@ fn settings(policy: RestartPolicy, with_probes: bool) -> Settings {
         ..health::Settings::default()
     };
     let probes = if with_probes {
-        vec![probe(Role::Startup), probe(Role::Liveness), probe(Role::Readiness)]
+        let reported = health::Settings { reported: true, ..probe(Role::Liveness) };
+        vec![probe(Role::Startup), probe(Role::Liveness), probe(Role::Readiness), reported]
     } else {
         vec![]
     };
@@ -369,6 +373,12 @@ impl World {
             Move::Probe { probe, passed, overlapped } => {
                 let run = self.service.status().run.unwrap_or_default();
                 self.send(Event::ProbeFinished { run, probe, passed, overlapped_freeze: overlapped });
+            }
+            Move::Report { passed, overlapped, holds_ms } => {
+                let run = self.service.status().run.unwrap_or_default();
+                let holds = Duration::from_millis(holds_ms);
+                let overlapped_freeze = overlapped;
+                self.send(Event::ProbeReported { run, probe: 3, passed, overlapped_freeze, holds });
             }
             Move::Request(what, which) => self.request(what, which),
             Move::List { damage, incompatible } => {

@@ -41,7 +41,7 @@ pub(crate) use answer::{ErrorBody, RekeyedImages, VerifiedImage, Version};
 pub(crate) use https::Entrance;
 pub(crate) use nodes::DrainedService;
 pub(crate) use replicas::FetchBody;
-pub(crate) use services::ActionBody;
+pub(crate) use services::{ActionBody, ReportAnswer, ReportBody};
 
 use crate::control::Control;
 use crate::status::NodeStatus;
@@ -161,6 +161,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(nodes::drain))
         .routes(routes!(nodes::undrain))
         .routes(routes!(services::act))
+        .routes(routes!(services::report))
 }
 
 /// Who answers.

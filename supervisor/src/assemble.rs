@@ -4,6 +4,7 @@ mod hooks;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use config as words;
 use engine::criu::{Criu, Network, Options, SharedOptions, Tcp};
@@ -48,6 +49,8 @@ pub(crate) struct Parts {
     pub(crate) rootfs: bool,
     /// What asks it to end.
     pub(crate) stop_signal: i32,
+    /// What it begins from where nothing is known of it.
+    pub(crate) start_from: words::StartFrom,
     /// What must be healthy before it is started.
     pub(crate) depends_on: Vec<ServiceName>,
 }
@@ -59,10 +62,19 @@ pub(crate) struct NamedProbe {
     pub(crate) name: String,
     /// The member of the group that it asks.
     pub(crate) member: Option<ServiceName>,
-    /// What it does.
-    pub(crate) probe: Probe,
+    /// Where its results come from.
+    pub(crate) source: Source,
     /// How often, and what its results mean.
     pub(crate) settings: policies::health::Settings,
+}
+
+/// Where the results of a probe come from.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Source {
+    /// We ask.
+    Asked(Probe),
+    /// Somebody outside says so; each result counts for at most so long.
+    Reported(Duration),
 }
 
 impl Parts {
@@ -111,6 +123,7 @@ impl Ground {
             volumes: service.checkpoint.volumes.clone(),
             rootfs: service.checkpoint.rootfs,
             stop_signal: service.stop_signal,
+            start_from: service.start_from,
             depends_on: service.depends_on.clone(),
         })
     }
@@ -390,7 +403,8 @@ fn user(text: &str) -> engine::Result<User> {
     }
 }
 
-fn probe(probe: &words::Probe) -> engine::Result<NamedProbe> {
+/// A probe as it is run.
+pub(crate) fn probe(probe: &words::Probe) -> engine::Result<NamedProbe> {
     let kind = match &probe.kind {
         words::ProbeKind::Http(http) => Probe::Http(http_probe(http)?),
         words::ProbeKind::Tcp(address) => Probe::Tcp(TcpProbe::new(address.host.clone(), address.port)),
@@ -404,16 +418,21 @@ fn probe(probe: &words::Probe) -> engine::Result<NamedProbe> {
             Role::Liveness => Notify::life(),
             Role::Readiness | Role::Startup => Notify::ready(),
         }),
+        words::ProbeKind::Report(max_age) => return Ok(named(probe, Source::Reported(*max_age))),
     };
-    Ok(NamedProbe {
+    Ok(named(probe, Source::Asked(kind)))
+}
+
+fn named(probe: &words::Probe, source: Source) -> NamedProbe {
+    NamedProbe {
         name: match &probe.member {
             Some(member) => format!("{member}/{}", probe.name),
             None => probe.name.clone(),
         },
         member: probe.member.clone(),
-        probe: kind,
+        source,
         settings: probe.settings.clone(),
-    })
+    }
 }
 
 fn http_probe(http: &words::HttpProbe) -> engine::Result<Http> {

@@ -113,6 +113,8 @@ struct Shared {
     put_back: Mutex<Option<PutBack>>,
     to_commit: Notify,
     stopping: AtomicBool,
+    /// A suspension is for our own end.
+    ends_with_us: AtomicBool,
 }
 
 impl Actor {
@@ -130,6 +132,7 @@ impl Actor {
             put_back: Mutex::default(),
             to_commit: Notify::new(),
             stopping: AtomicBool::new(false),
+            ends_with_us: AtomicBool::new(false),
         };
         Self { shared: Arc::new(shared), effects: TaskTracker::new() }
     }
@@ -247,9 +250,31 @@ impl Actor {
         living.map(|(name, handle)| (name, handle.pid)).collect()
     }
 
+    /// What tells this run from all others, over our own restarts too.
+    pub(crate) fn run_name(&self) -> Option<String> {
+        self.handle().map(|handle| format!("{}-{}", handle.pid, handle.start_time))
+    }
+
     /// What a probe asks about freezes.
     pub(crate) fn freezes(&self) -> Arc<Freezes> {
         Arc::clone(&self.shared.freezes)
+    }
+
+    /// The supervisor takes its services with it: this one is stopped as if that were asked for, but the next supervisor brings it back. One
+    /// that does not run is left as it is.
+    pub(crate) async fn end(&self) {
+        let shared = Arc::clone(&self.shared);
+        let Some(instance) = shared.instance() else { return };
+        // Apart, so that a stop that is not waited for any longer is still owned to its end.
+        let ended = self.effects.spawn(async move { shared.end(instance).await }).await;
+        if let Ok(Err(error)) = ended {
+            tracing::error!(%error, service = %self.shared.name, "the service could not be stopped");
+        }
+    }
+
+    /// If it is suspended from now on, then for this supervisor's end only: the next one brings it back.
+    pub(crate) fn suspend_for_our_end(&self) {
+        self.shared.ends_with_us.store(true, Ordering::SeqCst);
     }
 
     /// Lets what is under way come to its end. What does not run any more is cleared from the host.
@@ -361,17 +386,41 @@ impl Shared {
         self.intend(during, image.clone(), self.instance(), paused).await?;
         fail_point("stop.intended");
         if let Some(instance) = self.instance().filter(|_| image.is_none()) {
-            instance.stop(parts.stop_signal, parts.policy.stop_timeout).await?;
+            self.ask_to_end(&instance).await?;
         }
-        parts.runtime.kill().await?;
-        self.node.tenures.unguard(&self.name).await;
-        *lock(&self.instance) = None;
-        parts.runtime.remove().await?;
+        self.clear_away().await?;
         if image.is_none() {
             parts.runtime.give_up_suspended().await?;
         }
         self.undo_files().await?;
         self.intend(afterwards, image, None, paused).await
+    }
+
+    async fn end(&self, instance: Instance) -> engine::Result<()> {
+        let _acting = self.acting.lock().await;
+        let paused = self.node.journal.read(&self.name)?.is_some_and(|record| record.paused);
+        self.intend(Intent::Ending, None, Some(instance.clone()), paused).await?;
+        fail_point("end.intended");
+        if instance.handle.is_alive() {
+            self.ask_to_end(&instance).await?;
+        }
+        self.clear_away().await?;
+        self.undo_files().await?;
+        fail_point("end.ended");
+        self.intend(Intent::Ended, None, None, paused).await
+    }
+
+    async fn ask_to_end(&self, instance: &Instance) -> engine::Result<()> {
+        let parts = self.parts();
+        instance.stop(parts.stop_signal, parts.policy.stop_timeout).await
+    }
+
+    async fn clear_away(&self) -> engine::Result<()> {
+        let parts = self.parts();
+        parts.runtime.kill().await?;
+        self.node.tenures.unguard(&self.name).await;
+        *lock(&self.instance) = None;
+        parts.runtime.remove().await
     }
 
     /// Writes down what is about to be done.
@@ -382,6 +431,11 @@ impl Shared {
         instance: Option<Instance>,
         paused: bool,
     ) -> engine::Result<()> {
+        let intent = match (intent, self.ends_with_us.load(Ordering::SeqCst)) {
+            (Intent::Suspending, true) => Intent::Ending,
+            (Intent::Suspended, true) => Intent::Ended,
+            (intent, _) => intent,
+        };
         let mut record = Record::new(intent.to_string(), self.parts().kind().to_owned());
         record.handle = instance.map(|i| i.handle);
         record.image = image;

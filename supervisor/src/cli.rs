@@ -22,7 +22,9 @@ mod remote;
 mod replica;
 mod run;
 mod screen;
+mod sidecar;
 mod status;
+mod top;
 mod unit;
 pub(crate) mod words;
 
@@ -39,6 +41,7 @@ use remote::Remote;
 use screen::Screen;
 
 use crate::api::ActionBody;
+use crate::daemon::Standing;
 
 /// Where the socket is if neither an option nor a configuration says so.
 const SOCKET: &str = "/run/supervisor/api.sock";
@@ -121,6 +124,8 @@ pub(crate) enum Command {
         /// A service, on which a checkpoint is tried; it runs on
         service: Option<String>,
     },
+    /// Probe an application in a pod or container beside it: answer /livez, /readyz and /metrics, tell the node's supervisor
+    Sidecar,
     /// Show the services as they are now
     Status {
         /// Go on showing
@@ -130,6 +135,8 @@ pub(crate) enum Command {
         #[arg(long)]
         cluster: bool,
     },
+    /// Show services and events on the whole terminal, live; ? lists the keys
+    Top,
     /// Show what happened
     Events {
         /// Go on with what happens
@@ -262,14 +269,19 @@ pub(crate) fn parse() -> Cli {
 }
 
 impl Cli {
+    /// Whether it goes on until it is told to stop, as process 1 of a container does.
+    pub(crate) fn lasts(&self) -> bool {
+        self.is_run() || matches!(self.command, Some(Command::Sidecar))
+    }
+
     fn is_run(&self) -> bool {
         matches!(self.command, None | Some(Command::Run))
     }
 }
 
 /// Does what was asked for; the exit code says how it went.
-pub(crate) async fn execute(cli: Cli) -> ExitCode {
-    match dispatch(cli).await {
+pub(crate) async fn execute(cli: Cli, standing: Standing) -> ExitCode {
+    match dispatch(cli, standing).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.report();
@@ -278,7 +290,7 @@ pub(crate) async fn execute(cli: Cli) -> ExitCode {
     }
 }
 
-async fn dispatch(cli: Cli) -> Result<(), Failure> {
+async fn dispatch(cli: Cli, standing: Standing) -> Result<(), Failure> {
     let Cli { globals, command } = cli;
     let screen = Screen::new(globals.output);
     let config = globals.config.as_deref();
@@ -286,7 +298,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
     // What cannot be had from a supervisor elsewhere is not done here instead.
     let own = config.filter(|_| globals.url.is_none());
     match command {
-        None | Some(Command::Run) => run::run(globals.config.unwrap_or_default()).await,
+        None | Some(Command::Run) => run::run(globals.config.unwrap_or_default(), standing).await,
         Some(Command::Check { print_schema: true }) => screen.print(&config::schema()),
         Some(Command::Check { print_schema: false }) => check::check(&screen, config),
         Some(Command::Init) => init::init(&screen, config).await,
@@ -297,9 +309,11 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Some(Command::Doctor { service: Some(service) }) => {
             doctor::service(&screen, &client()?, service).await
         }
+        Some(Command::Sidecar) => sidecar::sidecar(config).await,
         Some(Command::Status { cluster: true, .. }) => nodes::status(&screen, &client()?).await,
         Some(Command::Status { watch: false, .. }) => status::status(&screen, &client()?).await,
         Some(Command::Status { watch: true, .. }) => status::watch(&screen, &client()?).await,
+        Some(Command::Top) => top::top(&screen, &client()?).await,
         Some(Command::Events { follow, since, service }) => {
             events::events(&screen, &client()?, events::Wanted { follow, since, service }).await
         }

@@ -10,6 +10,7 @@ use engine::images::Store;
 use policies::id::{NodeName, ServiceName};
 use tokio::sync::{RwLock, mpsc, oneshot, watch};
 
+use crate::api::{ReportAnswer, ReportBody};
 use crate::assemble::Parts;
 use crate::events::Events;
 use crate::history::History;
@@ -22,6 +23,9 @@ use crate::tenure::{Nodes, Tenures, Wish};
 
 /// How long a service's task may take to look at its images.
 const LISTING_MAX: Duration = Duration::from_secs(10);
+
+/// How long a service's task may take to count a report.
+const REPORT_MAX: Duration = Duration::from_secs(5);
 
 /// A handle on the running daemon. Clones are the same.
 #[derive(Debug, Clone)]
@@ -116,6 +120,22 @@ impl Control {
             answered.await.unwrap_or_else(|_| gone(name))
         };
         Ok(tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| unfinished()))
+    }
+
+    /// Passes on what somebody outside has found of a service.
+    pub(crate) async fn report(&self, name: &str, report: ReportBody) -> Result<ReportAnswer, Unknown> {
+        let entry = self.entry(name).await?;
+        let (reply, answered) = oneshot::channel();
+        let asked = async {
+            entry.inbox.send(Message::Report { report, reply }).await.ok()?;
+            answered.await.ok()
+        };
+        let answer = tokio::time::timeout(REPORT_MAX, asked).await.ok().flatten();
+        Ok(answer.unwrap_or_else(|| ReportAnswer {
+            outcome: "denied".to_owned(),
+            text: "the service does not run".to_owned(),
+            run: None,
+        }))
     }
 
     /// Has a service moved to another node: to this one, or to the best standby. Waits until it serves there, at most `limit`: then it goes

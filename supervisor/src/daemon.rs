@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::Config;
+use config::{Config, OnStop};
 use engine::lock::Lock;
 use engine::replica::peer::Holding;
 use policies::id::ServiceName;
@@ -41,6 +41,17 @@ use crate::tenure::{self, Arrival};
 pub(crate) struct RunOptions {
     /// The configuration file.
     pub(crate) config: PathBuf,
+    /// Where it runs.
+    pub(crate) standing: Standing,
+}
+
+/// What ends when the supervisor does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Itself: it is one process of a host.
+    Host,
+    /// Its services too: it stands behind process 1 of a container.
+    Container,
 }
 
 /// How often systemd is told how many services run, if that has changed.
@@ -180,6 +191,15 @@ impl Daemon {
         }
     }
 
+    fn on_stop(&self) -> OnStop {
+        match (self.options.standing, self.config.node.on_stop) {
+            (Standing::Host, wanted) => wanted.unwrap_or(OnStop::Leave),
+            // Whatever ran on would be killed by the kernel the moment that process 1 ends.
+            (Standing::Container, None | Some(OnStop::Leave)) => OnStop::Stop,
+            (Standing::Container, Some(wanted)) => wanted,
+        }
+    }
+
     async fn say_status(&mut self) {
         let services = self.control.status().await.services;
         let running = services.iter().filter(|s| s.state == "running").count();
@@ -190,16 +210,25 @@ impl Daemon {
         }
     }
 
-    /// Lets what is under way come to its end. Services run on.
+    /// Lets what is under way come to its end. What becomes of the services is configured.
     async fn stop_all(&mut self) {
         notify(&[sd_notify::NotifyState::Stopping]);
-        self.node.events.record(plain(None, "node-stopping", "the supervisor stops; services run on"));
+        let on_stop = self.on_stop();
+        let text = match on_stop {
+            OnStop::Leave => "the supervisor stops; services run on",
+            OnStop::Stop => "the supervisor stops, and its services with it",
+            OnStop::Suspend => "the supervisor stops; its services are suspended until it is back",
+        };
+        self.node.events.record(plain(None, "node-stopping", text));
         for (_, entry) in self.control.entries().await {
             // A task that has ended has nothing to stop.
-            let _ = entry.inbox.send(Message::Shutdown).await;
+            let _ = entry.inbox.send(Message::Shutdown(on_stop)).await;
         }
-        let longest =
-            self.config.services.values().map(|s| s.policy.cadence.timeout).max().unwrap_or_default();
+        let longest = |service: &config::Service| {
+            let stopping = (on_stop != OnStop::Leave).then_some(service.policy.stop_timeout + STOP_GRACE);
+            service.policy.cadence.timeout + stopping.unwrap_or_default()
+        };
+        let longest = self.config.services.values().map(longest).max().unwrap_or_default();
         let deadline = tokio::time::Instant::now() + longest + STOP_GRACE;
         for (name, task) in self.tasks.drain(..) {
             if tokio::time::timeout_at(deadline, task).await.is_err() {

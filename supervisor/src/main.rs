@@ -24,6 +24,9 @@ mod tenure;
 
 use std::process::ExitCode;
 
+use daemon::Standing;
+use engine::process::init::Role;
+
 fn main() -> ExitCode {
     engine::names::look_up_by_ourselves();
     // A shim forks, so it must come before anything that starts a thread.
@@ -34,6 +37,14 @@ fn main() -> ExitCode {
         return code;
     }
     let cli = cli::parse();
+    let mut standing = Standing::Host;
+    if cli.lasts() && std::process::id() == 1 {
+        // The rest is for its child; it also forks, so it comes before any thread.
+        match engine::process::init::become_init() {
+            Role::Child => standing = Standing::Container,
+            Role::Over(code) => return code,
+        }
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -41,7 +52,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let code = runtime.block_on(cli::execute(cli));
+    let code = runtime.block_on(cli::execute(cli, standing));
     // A blocking probe of a disk must not hold up the end.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     code

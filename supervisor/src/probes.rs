@@ -1,19 +1,21 @@
 //! Probing a run: one task a probe, results to the service's task.
 //!
 //! A run that is young is asked in quick succession until it answers well for the first time, since the time until then is
-//! part of every recovery. Failures count only at the probe's own interval.
+//! part of every recovery. Failures count only at the probe's own interval. What is reported from outside is not asked for here.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::probe::Probe;
 use engine::runtime::Instance;
+use policies::health::Settings;
 use policies::id::Attempt;
 use policies::service::Event;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::assemble::NamedProbe;
+use crate::assemble::{NamedProbe, Source};
 use crate::carry_out::{FreezeMark, Freezes};
 use crate::service::Message;
 
@@ -39,6 +41,7 @@ impl Probing {
     ) -> Self {
         let token = CancellationToken::new();
         for (place, probe) in probes.iter().enumerate() {
+            let Source::Asked(asked) = &probe.source else { continue };
             let instance = match &probe.member {
                 Some(member) => instance.and_then(|group| group.member(member.as_str())),
                 None => instance,
@@ -46,7 +49,9 @@ impl Probing {
             let prober = Prober {
                 run,
                 place,
-                probe: NamedProbe { probe: probe.probe.clone().of_run(instance), ..probe.clone() },
+                name: probe.name.clone(),
+                probe: asked.clone().of_run(instance),
+                settings: probe.settings.clone(),
                 freezes: Arc::clone(&freezes),
                 inbox: inbox.clone(),
             };
@@ -61,7 +66,9 @@ impl Probing {
 struct Prober {
     run: Attempt,
     place: usize,
-    probe: NamedProbe,
+    name: String,
+    probe: Probe,
+    settings: Settings,
     freezes: Arc<Freezes>,
     inbox: mpsc::Sender<Message>,
 }
@@ -75,10 +82,10 @@ struct Result {
 
 impl Prober {
     async fn probe_on(self) {
-        let mut due = Instant::now() + self.probe.settings.interval;
+        let mut due = Instant::now() + self.settings.interval;
         let mut result = self.until_first_pass(due).await;
         // A call for help is as good as so many failures.
-        let mut calls = self.probe.settings.failure_threshold;
+        let mut calls = self.settings.failure_threshold;
         loop {
             let mark = result.mark;
             if !self.report(result).await {
@@ -87,12 +94,12 @@ impl Prober {
             let since = tokio::select! {
                 () = tokio::time::sleep_until(due) => mark,
                 since = self.asked_after_freeze(mark) => since,
-                () = self.probe.probe.asks_for_help(), if calls > 0 => {
+                () = self.probe.asks_for_help(), if calls > 0 => {
                     calls -= 1;
                     mark
                 }
             };
-            due = Instant::now() + self.probe.settings.interval;
+            due = Instant::now() + self.settings.interval;
             result = self.once(since).await;
         }
     }
@@ -101,7 +108,7 @@ impl Prober {
     async fn asked_after_freeze(&self, mark: FreezeMark) -> FreezeMark {
         self.freezes.answered_since(mark).await;
         let since = self.freezes.mark();
-        self.probe.probe.may_be_asked().await;
+        self.probe.may_be_asked().await;
         since
     }
 
@@ -121,11 +128,11 @@ impl Prober {
     /// A good answer is about the time since then, if it looks back.
     async fn once(&self, since: FreezeMark) -> Result {
         let mark = self.freezes.mark();
-        let outcome = self.probe.probe.run(self.probe.settings.timeout).await;
+        let outcome = self.probe.run(self.settings.timeout).await;
         if !outcome.passed {
-            tracing::debug!(probe = self.probe.name, detail = outcome.detail, "a probe failed");
+            tracing::debug!(probe = self.name, detail = outcome.detail, "a probe failed");
         }
-        let about = if outcome.passed && self.probe.probe.looks_back() { since } else { mark };
+        let about = if outcome.passed && self.probe.looks_back() { since } else { mark };
         Result { passed: outcome.passed, overlapped_freeze: self.freezes.any_since(about), mark }
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use config::StartFrom;
 use engine::capture::{self, Pending};
 use engine::freeze::Cgroup;
 use engine::journal::Record;
@@ -32,7 +33,7 @@ pub(crate) struct Reclaimed {
 pub(crate) async fn reclaim(node: &Node, name: &ServiceName, parts: &Parts) -> engine::Result<Reclaimed> {
     let record = match node.journal.read(name) {
         Ok(Some(record)) => record,
-        Ok(None) => return Ok(fresh()),
+        Ok(None) => return Ok(fresh(parts)),
         Err(error) => {
             // Not to be guessed at: end what there is, bring back what can be.
             node.events.record(plain(Some(name.as_str()), "journal-damaged", error.to_string()));
@@ -61,6 +62,7 @@ pub(crate) async fn reclaim(node: &Node, name: &ServiceName, parts: &Parts) -> e
             None => Beginning::FoundDead(exit),
         },
         (Then::StartFresh, _) => Beginning::Start,
+        (Then::StartFromImage, _) => Beginning::FromImage,
         (Then::StayStopped, _) => Beginning::Stopped,
     };
     let instance = instance.filter(|_| matches!(beginning, Beginning::Adopted(_)));
@@ -105,8 +107,12 @@ async fn suspended_in(node: &Node, name: &ServiceName, record: &Record) -> engin
     there.await
 }
 
-fn fresh() -> Reclaimed {
-    Reclaimed { beginning: Beginning::Start, instance: None, paused: false }
+fn fresh(parts: &Parts) -> Reclaimed {
+    let beginning = match parts.start_from {
+        StartFrom::Scratch => Beginning::Start,
+        StartFrom::Image => Beginning::FromImage,
+    };
+    Reclaimed { beginning, instance: None, paused: false }
 }
 
 /// What is there of a service.
@@ -156,9 +162,10 @@ async fn settle_files(node: &Node, name: &ServiceName, plan: Plan) -> engine::Re
     let settle = move || match (capture::pending(&aside)?, plan.then) {
         (Pending::Nothing, _) => Ok(()),
         (Pending::Kept, _) | (Pending::Undecided, Then::Adopt) => capture::keep_pending(&aside),
-        (Pending::Undecided, Then::Recover | Then::StartFresh | Then::StayStopped | Then::StaySuspended) => {
-            capture::undo_pending(&aside)
-        }
+        (
+            Pending::Undecided,
+            Then::Recover | Then::StartFresh | Then::StartFromImage | Then::StayStopped | Then::StaySuspended,
+        ) => capture::undo_pending(&aside),
     };
     tokio::task::spawn_blocking(settle).await.unwrap_or_else(|panic| {
         Err(engine::Error::Internal(engine::error::Report::new("settle files").because(panic)))

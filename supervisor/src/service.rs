@@ -8,10 +8,14 @@
 //!
 //! The task never awaits an effect, and it decides nothing: what happens next is said by `policies::service`.
 
+mod ending;
+mod reports;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::OnStop;
 use engine::runtime::Instance;
 use engine::shim::Said;
 use policies::admission::{Admission, Request};
@@ -20,6 +24,9 @@ use policies::image::ImageFacts;
 use policies::service::{Command, Event, Notice, Reaction, Service, StateName};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::ending::End;
+use self::reports::Reports;
+use crate::api::{ReportAnswer, ReportBody};
 use crate::assemble::Parts;
 use crate::carry_out::{Actor, Outcome};
 use crate::clock::Clock;
@@ -43,6 +50,13 @@ pub(crate) enum Message {
         /// Where the answer goes.
         reply: oneshot::Sender<Answer>,
     },
+    /// Somebody outside has looked how it is.
+    Report {
+        /// What was found.
+        report: ReportBody,
+        /// Where the answer goes.
+        reply: oneshot::Sender<ReportAnswer>,
+    },
     /// The store's images of this service are others now; the answer comes when what they are is in the inbox.
     ImagesChanged(oneshot::Sender<()>),
     /// Somebody has to know what it is made of.
@@ -53,8 +67,8 @@ pub(crate) enum Message {
     Restart(Arc<Parts>),
     /// Which services it still waits for; none: go.
     WaitingFor(Vec<String>),
-    /// The supervisor stops; the service runs on.
-    Shutdown,
+    /// The supervisor stops.
+    Shutdown(OnStop),
     /// The service is no longer configured: end it, clear it away.
     Dismiss,
 }
@@ -70,10 +84,19 @@ pub(crate) enum Beginning {
     TakenOver,
     /// To be started once what it depends on is there.
     Start,
+    /// The same, from its newest image.
+    FromImage,
     /// It was stopped on purpose.
     Stopped,
     /// It is in this image, on purpose.
     Suspended(ImageId),
+}
+
+impl Beginning {
+    /// Whether it waits for what it depends on.
+    pub(crate) const fn is_a_start(&self) -> bool {
+        matches!(self, Self::Start | Self::FromImage)
+    }
 }
 
 /// A running task.
@@ -90,19 +113,26 @@ pub(crate) struct Task {
     probing: Option<(Attempt, Probing)>,
     /// What the run says of itself.
     said: Option<watch::Receiver<Said>>,
+    reports: Reports,
     waiting: Vec<(Action, oneshot::Sender<Answer>)>,
     waiting_for: Vec<String>,
+    /// What begins it once it waits for none.
+    start: Event,
     last_pause: Option<Duration>,
     /// How often each probe was answered well, and how often not.
     probed: Vec<(u64, u64)>,
     /// What is to happen once it has stopped.
     after_stop: Option<AfterStop>,
+    /// How the service ends with us, if it does.
+    end: End,
     begun: BTreeMap<Attempt, policies::time::Instant>,
 }
 
 enum AfterStop {
     Restart(Arc<Parts>),
     Dismiss,
+    /// It is being suspended so that we can stop.
+    ShutDown,
 }
 
 /// How many messages may wait for a task. Senders wait when it is full; the task itself never sends to its own inbox, only effects do, and they can wait.
@@ -130,14 +160,20 @@ pub(crate) fn spawn(
         events,
         probing: None,
         said: None,
+        reports: Reports::default(),
         waiting: Vec::new(),
-        waiting_for: match beginning {
-            Beginning::Start => parts.depends_on.iter().map(ToString::to_string).collect(),
-            _ => Vec::new(),
+        waiting_for: match beginning.is_a_start() {
+            true => parts.depends_on.iter().map(ToString::to_string).collect(),
+            false => Vec::new(),
+        },
+        start: match beginning {
+            Beginning::FromImage => Event::ImageStartRequested,
+            _ => Event::StartRequested,
         },
         last_pause: None,
         probed: vec![(0, 0); parts.probes.len()],
         after_stop: None,
+        end: End::Not,
         begun: BTreeMap::new(),
         name,
     };
@@ -168,6 +204,7 @@ impl Task {
             }
         }
         self.publish();
+        self.end_with_us().await;
         self.actor.settle().await;
     }
 
@@ -193,8 +230,10 @@ impl Task {
             }
             Beginning::FoundDead(exit) => self.happen(Event::FoundDead { exit }),
             Beginning::TakenOver => self.happen(Event::TakenOver),
-            Beginning::Start if self.waiting_for.is_empty() => self.happen(Event::StartRequested),
-            Beginning::Start => {}
+            Beginning::Start | Beginning::FromImage if self.waiting_for.is_empty() => {
+                self.happen(self.start.clone());
+            }
+            Beginning::Start | Beginning::FromImage => {}
             Beginning::Stopped => {}
             Beginning::Suspended(image) => self.happen(Event::FoundSuspended { image }),
         }
@@ -215,6 +254,10 @@ impl Task {
             Message::Event(event) => self.happen(event),
             Message::Effect(outcome) => self.effect_ended(*outcome),
             Message::Request { action, reply } => self.request(action, reply),
+            Message::Report { report, reply } => {
+                // Whoever reports may have gone.
+                let _ = reply.send(self.report(&report));
+            }
             Message::ImagesChanged(listed) => self.actor.list_images_for(listed),
             Message::Parts(reply) => {
                 // Whoever asked may have gone.
@@ -226,13 +269,10 @@ impl Task {
                 let go = names.is_empty() && !self.waiting_for.is_empty();
                 self.waiting_for = names;
                 if go {
-                    self.happen(Event::StartRequested);
+                    self.happen(self.start.clone());
                 }
             }
-            Message::Shutdown => {
-                // A service that still waits for others is simply not started.
-                self.happen(Event::ShutdownRequested);
-            }
+            Message::Shutdown(on_stop) => self.shut_down(on_stop),
             Message::Dismiss => {
                 self.after_stop = Some(AfterStop::Dismiss);
                 self.happen(Event::StopRequested);
@@ -272,7 +312,7 @@ impl Task {
         if let Event::CheckpointDone { pause, .. } = event {
             self.last_pause = Some(*pause);
         }
-        if let Event::ProbeFinished { probe, passed, .. } = event
+        if let Event::ProbeFinished { probe, passed, .. } | Event::ProbeReported { probe, passed, .. } = event
             && let Some((good, bad)) = self.probed.get_mut(*probe)
         {
             *(if *passed { good } else { bad }) += 1;
@@ -293,6 +333,7 @@ impl Task {
         if self.probing.as_ref().map(|(of, _)| *of) == run {
             return;
         }
+        self.reports = Reports::default();
         self.probing = run.map(|run| {
             let (instance, freezes) = (self.actor.running(), self.actor.freezes());
             let probing =
@@ -387,6 +428,9 @@ impl Task {
     }
 
     fn after_stopping(&mut self) {
+        if matches!(self.after_stop, Some(AfterStop::ShutDown)) {
+            return self.shut_down_suspended();
+        }
         if self.policy.status().state != StateName::Stopped {
             return;
         }

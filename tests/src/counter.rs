@@ -18,7 +18,7 @@ pub struct Counter {
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 
 impl Counter {
-    /// One that listens on this port of 127.0.0.1.
+    /// Whoever answers by HTTP on a port of 127.0.0.1.
     #[must_use]
     pub fn at(port: u16) -> Self {
         Self { address: SocketAddr::from(([127, 0, 0, 1], port)), network: None }

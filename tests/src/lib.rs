@@ -10,6 +10,8 @@
 //!     Scrape      its metrics
 //!     Browser     Chromium, for its page
 //!     Collector   of OpenTelemetry, for what it sends
+//!     Sidecar     a sidecar beside one of its services
+//!     Terminal    a pseudo-terminal, for a command that draws on one
 //!     Traces      what of the node is on this host; cleared when the node is dropped, panic or not
 //!   Containers    docker or podman of our own, apart from the host's; a Container is removed when dropped
 //!     Network     the network namespace that they are in; a node or a client can be put there too
@@ -42,6 +44,8 @@ mod port;
 mod scrape;
 mod segment;
 mod settings;
+mod sidecar;
+mod terminal;
 mod traces;
 mod wait;
 pub mod workload;
@@ -55,10 +59,12 @@ pub use fenced::Ground;
 pub use host::Host;
 pub use machine::{CONFIG, Machine};
 pub use network::Network;
-pub use node::{Exchange, Node};
+pub use node::{Exchange, Node, children};
 pub use scrape::Scrape;
 pub use segment::Segment;
 pub use settings::Runtime;
+pub use sidecar::Sidecar;
+pub use terminal::Terminal;
 pub use traces::Traces;
 pub use wait::{LIMIT, wait_for, wait_until};
 

@@ -25,6 +25,8 @@ use crate::settings::{Runtime, Settings, list, text};
 use crate::traces::Traces;
 use crate::wait::{LIMIT, wait_for};
 
+pub use life::children;
+
 /// A node. Dropped, it takes everything of itself from the host; after a panic it first prints what it knows.
 #[derive(Debug)]
 pub struct Node {
@@ -34,6 +36,7 @@ pub struct Node {
     counters: BTreeMap<String, Counter>,
     ports: Vec<Port>,
     network: Option<Network>,
+    contained: bool,
     supervisor: Option<Child>,
     starts: u32,
     traces: Traces,
@@ -78,6 +81,7 @@ impl Node {
             counters: BTreeMap::new(),
             ports: Vec::new(),
             network: None,
+            contained: false,
             supervisor: None,
             starts: 0,
             root,
@@ -228,6 +232,12 @@ impl Node {
         self.network = Some(network.clone());
     }
 
+    /// From now on the supervisor is started as process 1 of a pid namespace, as in a container. What names processes by pid ([`Self::pid`], the
+    /// journal) then means those of the namespace.
+    pub fn contain(&mut self) {
+        self.contained = true;
+    }
+
     /// One key of `[service.NAME]`, dotted if it is in a table below; the value as TOML writes it.
     pub fn set(&mut self, service: &str, key: &str, value: &str) {
         self.set_in(&format!("service.{service}"), key, value);
@@ -311,16 +321,18 @@ impl Node {
     /// Runs a command of the command line against this node.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Exchange {
-        let output = self
-            .supervisor_command()
-            .arg("--config")
-            .arg(self.config_file())
-            .args(arguments)
-            .env("SUPERVISOR_CRIU", &self.host.criu)
-            .stdin(Stdio::null())
-            .output()
-            .expect("the supervisor's program can be run");
+        let output = self.prepared(arguments).stdin(Stdio::null()).output();
+        let output = output.expect("the supervisor's program can be run");
         Exchange::of(&output)
+    }
+
+    /// The same, to be run by somebody else: on a terminal, say.
+    #[must_use]
+    pub fn prepared(&self, arguments: &[&str]) -> Command {
+        let mut command = self.supervisor_command();
+        command.arg("--config").arg(self.config_file()).args(arguments);
+        command.env("SUPERVISOR_CRIU", &self.host.criu);
+        command
     }
 
     fn supervisor_command(&self) -> Command {

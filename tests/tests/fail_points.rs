@@ -111,9 +111,11 @@ const BY_REPLICAS: [&str; 4] =
     ["incoming.complete", "replica.manifest.before", "replica.part", "replica.removed"];
 
 /// `engine`'s own tests die at these, with every step of the store's; `tests/address.rs` looks at what the first one
-/// leaves, and `tests/containers.rs` dies at the last.
-const ELSEWHERE: [&str; 7] = [
+/// leaves, `tests/ends.rs` dies at those of the end, and `tests/containers.rs` at the last.
+const ELSEWHERE: [&str; 9] = [
     "address-recorded",
+    "end.ended",
+    "end.intended",
     "image.key",
     "import.manifest.before",
     "import.rename.after",

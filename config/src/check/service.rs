@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use policies::health::Role;
 use policies::id::ServiceName;
 use policies::ladder::Rung;
 use policies::service::RestartPolicy;
@@ -9,12 +10,13 @@ use policies::service::RestartPolicy;
 use super::{Rules, human};
 use crate::keys::Words;
 use crate::raw::Raw;
-use crate::settings::{ProbeKind, Runtime, Service};
+use crate::settings::{Probe, ProbeKind, Runtime, Service};
 
 pub(super) fn check(name: &ServiceName, service: &Service, raw: &Raw, rules: &mut Rules<'_>) {
     let place = raw.place(name);
     let at = |rest: &str| format!("{place}/{rest}");
-    probes(service, rules, &at);
+    probes(&service.probes, rules, &at);
+    reports(service, rules, &at);
     notify(service, rules, &at);
     checkpoints(service, raw, rules, &at);
     backoff(service, rules, &at);
@@ -22,14 +24,12 @@ pub(super) fn check(name: &ServiceName, service: &Service, raw: &Raw, rules: &mu
     exhaustion(service, rules, &at);
 }
 
-fn probes(service: &Service, rules: &mut Rules<'_>, at: &dyn Fn(&str) -> String) {
-    for probe in &service.probes {
-        let place = match &probe.member {
-            Some(member) => format!("service/{member}/probe/{}", probe.name),
-            None => at(&format!("probe/{}", probe.name)),
-        };
+/// Rules of probes, whoever has them.
+pub(super) fn probes(probes: &[Probe], rules: &mut Rules<'_>, at: &dyn Fn(&str) -> String) {
+    for probe in probes {
+        let place = place_of(probe, at);
         let (timeout, interval) = (format!("{place}/timeout"), format!("{place}/interval"));
-        if probe.settings.timeout <= probe.settings.interval {
+        if probe.settings.reported || probe.settings.timeout <= probe.settings.interval {
             continue;
         }
         let (timeout_text, interval_text) = (human(probe.settings.timeout), human(probe.settings.interval));
@@ -38,6 +38,27 @@ fn probes(service: &Service, rules: &mut Rules<'_>, at: &dyn Fn(&str) -> String)
             &[&timeout, &interval],
             format!("a check may take {timeout_text}, but one begins every {interval_text}"),
             "make `timeout` at most `interval`",
+        );
+    }
+}
+
+/// Where a probe is written: with the service, or with the member of the group that it asks.
+fn place_of(probe: &Probe, at: &dyn Fn(&str) -> String) -> String {
+    match &probe.member {
+        Some(member) => format!("service/{member}/probe/{}", probe.name),
+        None => at(&format!("probe/{}", probe.name)),
+    }
+}
+
+/// Whoever may fall silent must not decide whether the others are asked.
+fn reports(service: &Service, rules: &mut Rules<'_>, at: &dyn Fn(&str) -> String) {
+    let startup = |probe: &&Probe| probe.settings.reported && probe.settings.role == Role::Startup;
+    for probe in service.probes.iter().filter(startup) {
+        rules.error(
+            &format!("{}/role", place_of(probe, at)),
+            &[],
+            "a `report` probe cannot be `startup`: nothing waits for somebody who may never report",
+            "make it `liveness` or `readiness`",
         );
     }
 }

@@ -5,9 +5,10 @@ use super::group::GROUP;
 use super::hooks::HOOKS;
 use super::replica::{API_TLS, REPLICA};
 use super::service::SERVICE;
+use super::sidecar::SIDECAR;
 use super::telemetry::TELEMETRY;
 use super::{Key, Kind, Section, words};
-use crate::settings::{Compression, Hot};
+use crate::settings::{Compression, Hot, OnStop};
 
 pub(crate) static ROOT: Section = Section {
     title: "",
@@ -20,6 +21,7 @@ pub(crate) static ROOT: Section = Section {
         Key { kind: Kind::Tables("group", &GROUP), ..Key::table("group", &GROUP) },
         Key::table("cluster", &CLUSTER),
         Key::table("hooks", &HOOKS),
+        Key::table("sidecar", &SIDECAR),
         Key::table("telemetry", &TELEMETRY),
     ],
 };
@@ -47,6 +49,15 @@ static NODE: Section = Section {
             Kind::Path,
             "\"/run/supervisor\"",
             "What must not survive a reboot: sockets, locks, work folders. Best on a tmpfs.",
+        ),
+        Key::optional(
+            "on_stop",
+            Kind::Choice(words::<OnStop>),
+            "`leave`; `stop` where the supervisor is process 1 of a container, which ends with it",
+            "\"suspend\"",
+            "What becomes of the services when the supervisor is asked to stop: `leave` them running; `stop` them, after a last \
+            checkpoint of those with `shutdown` in `checkpoint.on`; `suspend` them into an image of their last moment (those that \
+            cannot be are stopped). What was stopped or suspended so comes back at the next start, from its newest image.",
         ),
     ],
 };

@@ -1,4 +1,4 @@
-//! `[service.NAME.probe.PROBE]` and its kinds.
+//! `[service.NAME.probe.PROBE]` and its kinds, and the same for a sidecar.
 
 use policies::health::Role;
 
@@ -7,33 +7,64 @@ use super::{Key, Kind, Section, words};
 
 const COUNT: Kind = Kind::Whole { min: 1, max: 1_000_000 };
 
+const ROLE: Key = Key::default(
+    "role",
+    Kind::Choice(words::<Role>),
+    "\"liveness\"",
+    "`liveness`: failing means hung, and the service is recovered; `readiness`: failing is shown \
+    only; `startup`: holds the others back until it passes.",
+);
+const INTERVAL: Key = Key::default("interval", Kind::Duration, "\"10s\"", "Time between two checks.");
+const TIMEOUT: Key =
+    Key::default("timeout", Kind::Duration, "\"1s\"", "How long one check may take; at most `interval`.");
+const FAILURES: Key = Key::default("failure_threshold", COUNT, "3", "Failures in a row that mean unhealthy.");
+const SUCCESSES: Key =
+    Key::default("success_threshold", COUNT, "1", "Successes in a row that mean healthy again.");
+const START_PERIOD: Key = Key::default(
+    "start_period",
+    Kind::DurationOrZero,
+    "\"0s\"",
+    "Time after a start or a restore in which failures do not count, until the first success.",
+);
+
 pub(super) static PROBE: Section = Section {
     title: "service.NAME.probe.PROBE",
-    doc: "One health check of exactly one kind (`http`, `tcp`, `exec`, `grpc`, `heartbeat` or `notify`). PROBE is a name for people.",
+    doc: "One health check of exactly one kind (`http`, `tcp`, `exec`, `grpc`, `heartbeat`, `notify` or `report`). PROBE is a name for people.",
     keys: &[
         Key::table("http", &HTTP),
         Key::table("tcp", &TCP),
         Key::table("exec", &EXEC),
         Key::table("grpc", &GRPC),
         Key::table("heartbeat", &HEARTBEAT),
+        Key::table("report", &REPORT),
         Key::table("notify", &NOTIFY),
-        Key::default(
-            "role",
-            Kind::Choice(words::<Role>),
-            "\"liveness\"",
-            "`liveness`: failing means hung, and the service is recovered; `readiness`: failing is shown \
-            only; `startup`: holds the others back until it passes.",
-        ),
-        Key::default("interval", Kind::Duration, "\"10s\"", "Time between two checks."),
-        Key::default("timeout", Kind::Duration, "\"1s\"", "How long one check may take; at most `interval`."),
-        Key::default("failure_threshold", COUNT, "3", "Failures in a row that mean unhealthy."),
-        Key::default("success_threshold", COUNT, "1", "Successes in a row that mean healthy again."),
-        Key::default(
-            "start_period",
-            Kind::DurationOrZero,
-            "\"0s\"",
-            "Time after a start or a restore in which failures do not count, until the first success.",
-        ),
+        ROLE,
+        INTERVAL,
+        TIMEOUT,
+        FAILURES,
+        SUCCESSES,
+        START_PERIOD,
+    ],
+};
+
+pub(super) static SIDECAR_PROBE: Section = Section {
+    title: "sidecar.probe.PROBE",
+    doc: "One check of the application beside it, with the kinds and keys of `[service.NAME.probe.PROBE]`. `readiness` decides `/readyz` \
+    only; nothing is recovered by the sidecar itself.",
+    keys: &[
+        Key::table("http", &HTTP),
+        Key::table("tcp", &TCP),
+        Key::table("exec", &EXEC),
+        Key::table("grpc", &GRPC),
+        Key::table("heartbeat", &HEARTBEAT),
+        Key::owned("report", "a sidecar probes by itself: use `http`, `tcp`, `exec`, `grpc` or `heartbeat`"),
+        Key::owned("notify", "a sidecar probes by itself: use `http`, `tcp`, `exec`, `grpc` or `heartbeat`"),
+        ROLE,
+        INTERVAL,
+        TIMEOUT,
+        FAILURES,
+        SUCCESSES,
+        START_PERIOD,
     ],
 };
 
@@ -160,4 +191,16 @@ static NOTIFY: Section = Section {
     it passes if `WATCHDOG=1` (or `READY=1`) was said since the check before, or is said within `timeout`; the service finds `interval` as \
     `WATCHDOG_USEC`. It is written as `notify = {}`.",
     keys: &[],
+};
+
+static REPORT: Section = Section {
+    title: "service.NAME.probe.PROBE.report",
+    doc: "Takes what a sidecar reports (`POST /v1/services/NAME/report`): each report is one result. Without reports it has no say: it neither keeps \
+    the service healthy nor makes it sick, as if it were not configured. `interval` and `timeout` do nothing.",
+    keys: &[Key::default(
+        "max_age",
+        Kind::Duration,
+        "\"30s\"",
+        "How long a report counts at most, whatever the sidecar says itself.",
+    )],
 };

@@ -7,7 +7,7 @@ use super::hooks::SERVICE_HOOKS;
 use super::probe::PROBE;
 use super::restart::RESTART;
 use super::{Key, Kind, Section, words};
-use crate::settings::Isolation;
+use crate::settings::{Isolation, StartFrom};
 
 /// Text lists: commands, options.
 pub(super) const TEXTS: Kind = Kind::List(&Kind::Text);
@@ -56,6 +56,14 @@ pub(super) static SERVICE: Section = Section {
             "How long the service may take to end before it is killed.",
         ),
         start_timeout(),
+        Key::default(
+            "start_from",
+            Kind::Choice(words::<StartFrom>),
+            "\"scratch\"",
+            "What the service begins from where the supervisor finds no word of it in `state_dir`: `scratch`, or the newest \
+            `image` of the store that can be trusted, and `scratch` if there is none. Where there is word of it, that counts: what \
+            ran comes back from its newest image.",
+        ),
         restore_timeout(),
         Key::default(
             "success_exit_codes",

@@ -58,6 +58,12 @@ fn around(title: &str) -> &'static str {
         "service.NAME.probe.PROBE.heartbeat" => {
             "[service.db]\nrunc.bundle = '/b'\n[service.db.probe.p.heartbeat]\n{}\n"
         }
+        "service.NAME.probe.PROBE.report" => {
+            "[service.db]\nrunc.bundle = '/b'\n[service.db.probe.p.report]\n{}\n"
+        }
+        "sidecar" => "[sidecar]\n{}\n",
+        "sidecar.report" => "[sidecar]\nlisten = 'h:1'\n[sidecar.report]\n{}\n",
+        "sidecar.probe.PROBE" => "[sidecar]\nlisten = 'h:1'\n[sidecar.probe.p]\n{}\n",
         other => panic!("say how a file with [{other}] looks"),
     }
 }
@@ -91,7 +97,9 @@ fn companions(title: &str, key: &str) -> &'static str {
         ("service.NAME.docker" | "service.NAME.podman", "container") => "",
         ("service.NAME.docker" | "service.NAME.podman", "image") => "container = 'db'\n",
         ("service.NAME.docker" | "service.NAME.podman", _) => "container = 'db'\nimage = 'db'\n",
-        ("service.NAME.probe.PROBE", _) => "exec.command = ['true']\n",
+        ("sidecar.report", "service") => "",
+        ("sidecar.report", _) => "service = 'a'\n",
+        ("service.NAME.probe.PROBE" | "sidecar.probe.PROBE", _) => "exec.command = ['true']\n",
         ("service.NAME.probe.PROBE.exec", "inside") => "command = ['true']\n",
         ("service.NAME.probe.PROBE.http", "url" | "address" | "socket") => "",
         ("service.NAME.probe.PROBE.grpc", "service") => "address = '127.0.0.1:80'\n",
@@ -109,6 +117,10 @@ fn parse(section: &Section, key: &Key, value: &str) -> Result<Config, Errors> {
 /// Every key with a value of its own, with its table.
 fn all_keys() -> Vec<(&'static Section, &'static Key)> {
     fn collect(section: &'static Section, found: &mut Vec<(&'static Section, &'static Key)>) {
+        // Some tables stand in two places.
+        if found.iter().any(|(known, _)| std::ptr::eq(*known, section)) {
+            return;
+        }
         for key in section.keys {
             match key.kind {
                 // What services and groups have in common is one section.

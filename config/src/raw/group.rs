@@ -8,7 +8,7 @@ use policies::service::Settings;
 use super::service::Written;
 use super::{checkpoint, hooks, restart};
 use crate::read::Table;
-use crate::settings::{Member, Probe, Runtime, Service};
+use crate::settings::{Member, Probe, Runtime, Service, StartFrom};
 use crate::values::{duration, service_name};
 
 /// A group without its members.
@@ -34,6 +34,7 @@ pub(super) fn group(table: Table<'_>) -> Service {
         probes: Vec::new(),
         checkpoint: plan.plan,
         stop_signal: 0,
+        start_from: StartFrom::Scratch,
         depends_on: table.get("depends_on", |cell| cell.list(service_name)).unwrap_or_default(),
         failover: None,
         hooks: table.table_if_written("hooks").map(hooks::hooks),

@@ -10,6 +10,7 @@ pub(super) fn node(table: Table<'_>) -> Node {
         name: table.get("name", name),
         state_dir: table.get("state_dir", path).unwrap_or_default(),
         run_dir: table.get("run_dir", path).unwrap_or_default(),
+        on_stop: table.get("on_stop", choice),
     };
     table.done();
     node

@@ -1,8 +1,9 @@
-//! `[service.NAME.probe.PROBE]` and its kinds.
+//! `[service.NAME.probe.PROBE]`, `[sidecar.probe.PROBE]` and their kinds.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use policies::health::{Role, Settings};
 
@@ -14,9 +15,16 @@ use crate::values::{
     request_path, status_range, text, url,
 };
 
-const KINDS: [&str; 6] = ["http", "tcp", "exec", "grpc", "heartbeat", "notify"];
+const KINDS: [&str; 7] = ["http", "tcp", "exec", "grpc", "heartbeat", "report", "notify"];
 
-pub(super) fn probe(named: Named<'_>) -> Probe {
+/// Whose probe it is: only a service takes reports.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of {
+    Service,
+    Sidecar,
+}
+
+pub(super) fn probe(named: Named<'_>, of: Of) -> Probe {
     let Named { name, name_span, table } = named;
     if name.is_empty()
         || name.len() > 63
@@ -25,7 +33,7 @@ pub(super) fn probe(named: Named<'_>) -> Probe {
         let draft = Draft::error(name_span, "this cannot be the name of a probe");
         table.context.note(draft.hint("use `A-Z a-z 0-9 . _ -`, and at most 63 characters"));
     }
-    let kind = kind(&table);
+    let kind = kind(&table, of);
     let settings = Settings {
         role: table.get("role", choice).unwrap_or(Role::Liveness),
         interval: table.get("interval", duration).unwrap_or_default(),
@@ -33,12 +41,13 @@ pub(super) fn probe(named: Named<'_>) -> Probe {
         failure_threshold: table.get("failure_threshold", count).unwrap_or_default(),
         success_threshold: table.get("success_threshold", count).unwrap_or_default(),
         start_period: table.get("start_period", duration_or_zero).unwrap_or_default(),
+        reported: matches!(kind, ProbeKind::Report(_)),
     };
     table.done();
     Probe { name: name.to_owned(), member: None, kind, settings }
 }
 
-fn kind(table: &Table<'_>) -> ProbeKind {
+fn kind(table: &Table<'_>, of: Of) -> ProbeKind {
     let hint = "write one of `http = { url = \"...\" }`, `tcp = { address = \"...\" }`, `exec = { \
     command = [\"...\"] }`, `grpc = { address = \"...\" }`, `heartbeat = { file = \"...\" }` and `notify = {}`";
     let chosen = table.exactly_one_of("kind of probe", &KINDS, hint);
@@ -47,7 +56,9 @@ fn kind(table: &Table<'_>) -> ProbeKind {
     let exec = table.has("exec").then(|| exec(table.table("exec")));
     let grpc = table.has("grpc").then(|| grpc(table.table("grpc")));
     let heartbeat = table.has("heartbeat").then(|| heartbeat(table.table("heartbeat")));
-    if table.has("notify") {
+    // A sidecar's were answered already.
+    let report = (of == Of::Service && table.has("report")).then(|| report(table.table("report")));
+    if of == Of::Service && table.has("notify") {
         table.table("notify").done();
     }
     let kind = match chosen {
@@ -56,6 +67,7 @@ fn kind(table: &Table<'_>) -> ProbeKind {
         Some("grpc") => grpc.map(ProbeKind::Grpc),
         Some("heartbeat") => heartbeat.map(ProbeKind::Heartbeat),
         Some("notify") => Some(ProbeKind::Notify),
+        Some("report") => report.map(ProbeKind::Report),
         Some(_) | None => exec.map(ProbeKind::Exec),
     };
     kind.unwrap_or(ProbeKind::Exec(ExecProbe { command: Vec::new(), inside: false }))
@@ -161,6 +173,12 @@ fn heartbeat(table: Table<'_>) -> PathBuf {
     let file = table.get("file", path).unwrap_or_default();
     table.done();
     file
+}
+
+fn report(table: Table<'_>) -> Duration {
+    let max_age = table.get("max_age", duration).unwrap_or_default();
+    table.done();
+    max_age
 }
 
 /// Stands in for an address that was answered by a mistake.

@@ -10,7 +10,7 @@ use policies::service::Settings;
 
 use super::{checkpoint, cluster, container, hooks, probe, restart};
 use crate::read::{Cell, Table};
-use crate::settings::{Isolation, Node, Output, Process, Runc, Runtime, Service};
+use crate::settings::{Isolation, Node, Output, Process, Runc, Runtime, Service, StartFrom};
 use crate::values::{choice, command, duration, path, service_name, signal, small, text, user};
 
 const RUNTIMES: [&str; 4] = ["process", "runc", "docker", "podman"];
@@ -26,7 +26,11 @@ pub(super) fn service(table: Table<'_>, name: &str, node: &Node) -> Written {
     let runtime = runtime(&table, name, node);
     let plan = checkpoint::checkpoint(table.table("checkpoint"));
     let recovery = restart::restart(table.table("restart"));
-    let probes: Vec<_> = table.named_tables("probe").into_iter().map(probe::probe).collect();
+    let probes: Vec<_> = table
+        .named_tables("probe")
+        .into_iter()
+        .map(|named| probe::probe(named, probe::Of::Service))
+        .collect();
     // A table that is not there is no standby, not one whose `standby` is missing.
     let failover = table.table_if_written("failover").map(cluster::failover);
     let migration_threshold = failover.as_ref().and_then(|failover| failover.migration_threshold);
@@ -49,6 +53,7 @@ pub(super) fn service(table: Table<'_>, name: &str, node: &Node) -> Written {
         probes,
         checkpoint: plan.plan,
         stop_signal: table.get("stop_signal", signal).unwrap_or_default(),
+        start_from: table.get("start_from", choice).unwrap_or(StartFrom::Scratch),
         depends_on: table.get("depends_on", |cell| cell.list(service_name)).unwrap_or_default(),
         failover,
         hooks: table.table_if_written("hooks").map(hooks::hooks),

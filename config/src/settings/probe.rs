@@ -39,6 +39,8 @@ pub enum ProbeKind {
     Heartbeat(PathBuf),
     /// Listens to what the service says of itself by sd_notify.
     Notify,
+    /// Takes what is reported from outside; each report counts for at most so long.
+    Report(Duration),
 }
 
 /// `exec = { ... }`

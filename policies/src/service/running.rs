@@ -31,6 +31,16 @@ pub(super) struct Running {
     pub(super) unjudged: Vec<(ImageId, BTreeSet<usize>)>,
 }
 
+/// What a probe, or whoever reports, has said.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ProbeAnswer {
+    pub(super) probe: usize,
+    pub(super) passed: bool,
+    pub(super) overlapped_freeze: bool,
+    /// Of a report: until when it counts.
+    pub(super) until: Option<Instant>,
+}
+
 /// Where a run came from.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Origin {
@@ -124,7 +134,8 @@ impl Service {
             | Cause::StartFailed(_)
             | Cause::Requested
             | Cause::Resumed
-            | Cause::TakenOver => None,
+            | Cause::TakenOver
+            | Cause::FromImage => None,
         };
         let done = exit.filter(|exit| self.is_success(*exit));
         match (self.settings.restart_policy, done) {
@@ -162,14 +173,8 @@ impl Service {
         self.respond(now, now, cause);
     }
 
-    pub(super) fn probe_finished(
-        &mut self,
-        now: Instant,
-        run: Attempt,
-        probe: usize,
-        passed: bool,
-        overlapped_freeze: bool,
-    ) {
+    pub(super) fn probe_answered(&mut self, now: Instant, run: Attempt, answer: ProbeAnswer) {
+        let ProbeAnswer { probe, passed, overlapped_freeze, until } = answer;
         let (health, judging) = match &mut self.state {
             State::Running(running) if running.run == run => (&mut running.health, false),
             State::Recovering(recovery) => match &mut recovery.phase {
@@ -180,6 +185,9 @@ impl Service {
         };
         let from = health.verdict();
         let counted = health.record(now, probe, passed, overlapped_freeze);
+        if let Some(until) = until {
+            health.hold(probe, until);
+        }
         let to = health.verdict();
         if from != to {
             self.tell(Notice::VerdictChanged { from, to });
@@ -190,6 +198,24 @@ impl Service {
             let passed_after_thaw = counted && passed && !overlapped_freeze;
             self.probed(now, passed_after_thaw.then_some(probe), from, to);
         }
+    }
+
+    /// Reports that are over have no say any more.
+    pub(super) fn hush(&mut self, now: Instant) {
+        let State::Running(running) = &mut self.state else { return };
+        let from = running.health.verdict();
+        let silent = running.health.hush(now);
+        if silent.is_empty() {
+            return;
+        }
+        for (_, left) in &mut running.unjudged {
+            left.retain(|probe| !silent.contains(probe));
+        }
+        let to = running.health.verdict();
+        if from != to {
+            self.tell(Notice::VerdictChanged { from, to });
+        }
+        self.judge_good();
     }
 
     fn probed(&mut self, now: Instant, passed_after_thaw: Option<usize>, from: Verdict, to: Verdict) {
@@ -264,6 +290,8 @@ impl Service {
     }
 
     pub(super) fn tick_running(&mut self, now: Instant) {
+        // A report may have been over already when this run began to run.
+        self.hush(now);
         let State::Running(running) = &mut self.state else { return };
         let past = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if !self.paused && past(running.settle_by) {
@@ -294,7 +322,8 @@ impl Service {
         let healthy = running.health.verdict() == Verdict::Healthy;
         let settle = running.settle_by.filter(|_| !self.paused);
         let stable = running.stable_at.filter(|_| healthy);
-        [settle, stable, self.trial_due(running), self.cadence_due(running)].into_iter().flatten().min()
+        let due = [self.trial_due(running), self.cadence_due(running), running.health.silent_at()];
+        [settle, stable].into_iter().chain(due).flatten().min()
     }
 
     fn trial_due(&self, running: &Running) -> Option<Instant> {

@@ -2,7 +2,9 @@
 
 use super::running::Origin;
 use super::stopping::Then;
-use super::{Cause, Command, Exit, Failure, FailureKind, GaveUp, Notice, RestartPolicy, Service, State};
+use super::{
+    Cause, Command, Exit, Failure, FailureKind, GaveUp, Notice, Request, RestartPolicy, Service, State,
+};
 use crate::health::Health;
 use crate::id::Attempt;
 use crate::ladder::Scope;
@@ -36,6 +38,17 @@ impl Service {
             | State::Suspended(_)
             | State::ShuttingDown(_)
             | State::Idle(_) => {}
+        }
+    }
+
+    /// At the beginning: from the newest image, if there is one that can be trusted.
+    pub(super) fn start_from_image(&mut self, now: Instant) {
+        if self.state != State::Stopped {
+            return;
+        }
+        match self.ladder.best(self.images.all()).map(|facts| facts.id.clone()) {
+            Some(image) => self.bring_back(now, Cause::FromImage, image),
+            None => self.requested(now, Request::Start),
         }
     }
 

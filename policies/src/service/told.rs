@@ -34,6 +34,8 @@ pub enum Cause {
     Resumed,
     /// Another node has lost it.
     TakenOver,
+    /// The supervisor starts it, and it was to begin from an image.
+    FromImage,
 }
 
 /// What kind of cause, without its details: few enough words to count by.
@@ -59,6 +61,8 @@ pub enum CauseKind {
     Resumed,
     /// Another node has lost it.
     TakenOver,
+    /// The supervisor starts it, and it was to begin from an image.
+    FromImage,
 }
 
 words!(CauseKind {
@@ -72,6 +76,7 @@ words!(CauseKind {
     Requested = "requested",
     Resumed = "resumed",
     TakenOver = "taken-over",
+    FromImage = "from-image",
 });
 
 impl Cause {
@@ -89,6 +94,7 @@ impl Cause {
             Self::Requested => CauseKind::Requested,
             Self::Resumed => CauseKind::Resumed,
             Self::TakenOver => CauseKind::TakenOver,
+            Self::FromImage => CauseKind::FromImage,
         }
     }
 }
@@ -97,7 +103,7 @@ impl CauseKind {
     /// Whether something went wrong here; the others are wishes and what other nodes leave to us.
     #[must_use]
     pub const fn is_fault(self) -> bool {
-        !matches!(self, Self::Requested | Self::Resumed | Self::TakenOver)
+        !matches!(self, Self::Requested | Self::Resumed | Self::TakenOver | Self::FromImage)
     }
 }
 
@@ -366,6 +372,7 @@ impl fmt::Display for Cause {
             Self::Requested => write!(f, "restore asked for"),
             Self::Resumed => write!(f, "resumed"),
             Self::TakenOver => write!(f, "taken over from another node"),
+            Self::FromImage => write!(f, "started from its newest image"),
         }
     }
 }

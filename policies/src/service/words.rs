@@ -181,6 +181,19 @@ pub enum Event {
         /// The service was frozen during some of it.
         overlapped_freeze: bool,
     },
+    /// Somebody outside has reported how it is, which is the result of a probe for a while.
+    ProbeReported {
+        /// Of which run.
+        run: Attempt,
+        /// Its place in the settings.
+        probe: usize,
+        /// Whether it is well.
+        passed: bool,
+        /// The service may have been frozen when that was found.
+        overlapped_freeze: bool,
+        /// How long the report holds.
+        holds: Duration,
+    },
     /// The store was read: these are all images of the service.
     ImagesListed {
         /// In any order.
@@ -225,6 +238,8 @@ pub enum Event {
     StopRequested,
     /// Somebody wants it started.
     StartRequested,
+    /// It is to be started from the newest image that can be trusted; from scratch if there is none. Only at the beginning.
+    ImageStartRequested,
     /// Somebody wants it put into an image and ended.
     SuspendRequested,
     /// Somebody wants it back from there.

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use policies::health;
+use policies::health::{self, Verdict};
 use policies::ladder::{GiveUpReason, Rung};
-use policies::service::{Cause, Event, Exit, FailureKind, GaveUp, Notice, RestartPolicy, StateName};
+use policies::service::{
+    Cause, Event, Exit, FailureKind, GaveUp, Notice, RestartPolicy, Settings, StateName,
+};
 
 use crate::stage::{Stage, quiet, with_cadence, with_liveness, with_policy};
 
@@ -278,4 +280,59 @@ fn a_pause_stops_the_wait_for_good_health_too() {
     assert!(stage.wait(Duration::from_secs(100)).is_empty());
     assert!(stage.send(Event::UnpauseRequested).is_empty());
     assert_eq!(stage.deadline_in(), Some(Duration::from_millis(2500)), "begins anew");
+}
+
+/// One probe of our own, and one that somebody outside reports to.
+fn with_reports() -> Settings {
+    let mut settings = with_liveness(quiet());
+    let reported = health::Settings { reported: true, failure_threshold: 1, ..settings.probes[0].clone() };
+    settings.probes.push(reported);
+    settings
+}
+
+fn report(stage: &mut Stage, passed: bool, seconds: u64) -> Vec<String> {
+    let (run, holds) = (stage.run(), Duration::from_secs(seconds));
+    stage.send(Event::ProbeReported { run, probe: 1, passed, overlapped_freeze: false, holds })
+}
+
+#[test]
+fn what_is_reported_from_outside_is_a_hang_too() {
+    let mut stage = Stage::stable(with_reports());
+    assert!(report(&mut stage, true, 5).is_empty());
+    assert_eq!(report(&mut stage, false, 5), ["kill"]);
+    assert!(stage.told(|notice| matches!(notice, Notice::Noticed { cause: Cause::Hung })));
+    stage.well();
+    stage.well();
+    stage.probe(true);
+    assert_eq!(stage.state(), StateName::Running, "the next run is not held to what was said of the last");
+    assert_eq!(stage.status().verdict, Some(Verdict::Healthy));
+}
+
+#[test]
+fn a_report_that_is_over_says_nothing() {
+    let mut settings = with_reports();
+    settings.probes.remove(0);
+    settings
+        .probes
+        .insert(0, health::Settings { role: health::Role::Readiness, ..health::Settings::default() });
+    let mut stage = Stage::running(settings);
+    assert_eq!(stage.status().verdict, Some(Verdict::Healthy), "nobody is waited for");
+    stage.send(Event::PauseRequested);
+    assert!(report(&mut stage, false, 5).is_empty());
+    assert_eq!(stage.status().verdict, Some(Verdict::Unhealthy));
+    assert!(stage.wait(Duration::from_secs(4)).is_empty());
+    assert_eq!(stage.status().verdict, Some(Verdict::Unhealthy));
+    assert!(stage.wait(Duration::from_secs(1)).is_empty());
+    assert_eq!(stage.status().verdict, Some(Verdict::Healthy));
+    assert!(stage.send(Event::UnpauseRequested).is_empty(), "it is sick no more");
+}
+
+#[test]
+fn an_image_does_not_wait_for_whoever_fell_silent() {
+    let mut stage = Stage::stable(with_reports());
+    report(&mut stage, true, 5);
+    stage.send(Event::CheckpointRequested);
+    stage.well();
+    assert!(stage.probe(true).is_empty(), "the other one may still speak");
+    assert_eq!(stage.wait(Duration::from_secs(5)), ["judge new good"]);
 }

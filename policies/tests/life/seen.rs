@@ -5,7 +5,9 @@ use std::time::Duration;
 use policies::admission::{Admission, Denial, Request};
 use policies::health::{self, Verdict};
 use policies::ladder::GiveUpReason;
-use policies::service::{Event, FailureKind, GaveUp, ImageVerdict, RestartPolicy, Settings, StateName};
+use policies::service::{
+    Event, FailureKind, GaveUp, ImageFacts, ImageVerdict, RestartPolicy, Settings, StateName,
+};
 
 use super::stage::{Stage, id, image, quiet, with_cadence, with_liveness};
 
@@ -123,4 +125,28 @@ fn taken_over_it_comes_from_its_newest_image_after_a_kill() {
     assert_eq!(stage.well(), ["restore b"]);
     stage.well();
     assert_eq!(stage.state(), StateName::Running);
+}
+
+#[test]
+fn started_from_an_image_it_begins_with_the_newest_that_can_be_trusted() {
+    let mut stage = Stage::new(quiet());
+    let images = [("a", 1, ImageVerdict::Good), ("b", 2, ImageVerdict::Good)];
+    stage.list(images.map(|(name, at, verdict)| image(name, at, verdict)).to_vec());
+    assert_eq!(stage.send(Event::ImageStartRequested), ["kill"]);
+    assert_eq!(stage.well(), ["restore b"]);
+    assert_eq!(stage.badly(FailureKind::Corrupt), ["kill"], "the ladder goes on from there");
+    assert_eq!(stage.well(), ["restore a"]);
+    stage.well();
+    assert_eq!(stage.state(), StateName::Running);
+    let back = stage.status().last_recovery.expect("it is back");
+    assert_eq!((back.cause.kind().name(), back.cause.kind().is_fault()), ("from-image", false));
+    assert!(stage.send(Event::ImageStartRequested).is_empty(), "only at the beginning");
+}
+
+#[test]
+fn without_an_image_that_can_be_trusted_it_is_started() {
+    let mut stage = Stage::new(quiet());
+    let damaged = ImageFacts { damaged: true, ..image("a", 1, ImageVerdict::Good) };
+    stage.list(vec![damaged]);
+    assert_eq!(stage.send(Event::ImageStartRequested), ["start"]);
 }

@@ -66,6 +66,57 @@ pub(super) async fn act(
     Ok((status_of(&answer), Json(answer)).into_response())
 }
 
+/// What somebody outside has found of a service.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ReportBody {
+    /// Whether it is well; null: not known yet.
+    pub(crate) healthy: Option<bool>,
+    /// Why not, for people.
+    #[serde(default)]
+    pub(crate) text: String,
+    /// How long this counts; never longer than the probe's `max_age`.
+    pub(crate) holds_seconds: f64,
+    /// The run that it was found of, as the last answer has named it. Without it nothing is counted.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) run: Option<String>,
+    /// The service's probe of the kind `report`, if there are several.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) probe: Option<String>,
+}
+
+/// What became of a report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub(crate) struct ReportAnswer {
+    /// `counted`; `other-run`: look again, and name `run`; `denied`.
+    pub(crate) outcome: String,
+    /// For people.
+    pub(crate) text: String,
+    /// What runs now; null: nothing.
+    pub(crate) run: Option<String>,
+}
+
+/// Tells how a service is, as a result of its probe of the kind `report`. Silence is no result.
+#[utoipa::path(post, path = "/v1/services/{name}/report",
+    params(("name" = String, Path, description = "The service")),
+    request_body = ReportBody,
+    responses(
+        (status = 200, description = "Counted", body = ReportAnswer),
+        (status = 409, description = "Not counted", body = ReportAnswer),
+        (status = "default", description = "A refusal", body = ErrorBody)))]
+pub(super) async fn report(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Failure> {
+    let body = serde_json::from_slice(&body?);
+    let body = body.map_err(|e| Failure::bad(format!("the body is not understood: {e}")))?;
+    let answer = api.control.report(&name, body).await;
+    let answer = answer.map_err(|unknown| Failure::absent(unknown.to_string()))?;
+    let status = if answer.outcome == "counted" { StatusCode::OK } else { StatusCode::CONFLICT };
+    Ok((status, Json(answer)).into_response())
+}
+
 /// The node that is asked for; the best standby for `fail-over`.
 fn target(action: &str, node: Option<String>) -> Result<Option<NodeName>, Failure> {
     match (action, node) {

@@ -29,7 +29,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::Doors;
+use super::{Doors, ReportAnswer};
 use crate::control::{Control, Entry};
 use crate::events::Events;
 use crate::service::Message;
@@ -199,6 +199,12 @@ fn web(images_changed: Arc<AtomicUsize>) -> Entry {
             match message {
                 Message::Request { action: Action::Start, reply } => unanswered.push(reply),
                 Message::Request { action, reply } => reply.send(by_rote(action)).expect("somebody waits"),
+                Message::Report { report, reply } => {
+                    let is_ours = report.run.as_deref() == Some("r1");
+                    let outcome = if is_ours { "counted" } else { "other-run" }.to_owned();
+                    let answer = ReportAnswer { outcome, text: report.text, run: Some("r1".to_owned()) };
+                    reply.send(answer).expect("somebody waits");
+                }
                 Message::ImagesChanged(_) => {
                     images_changed.fetch_add(1, Ordering::SeqCst);
                 }

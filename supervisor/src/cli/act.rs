@@ -39,7 +39,8 @@ pub(crate) async fn act(
     }
 }
 
-fn told(service: &str, answer: &Answer) -> String {
+/// An answer as one line.
+pub(super) fn told(service: &str, answer: &Answer) -> String {
     let mut text = format!("{service}: {}", answer.text);
     // Often the text names it already.
     if let Some(image) = answer.image.as_ref().filter(|image| !answer.text.contains(image.as_str())) {

@@ -225,6 +225,7 @@ fn probe(probe: &config::Probe) -> String {
         ProbeKind::Grpc(grpc) => format!("grpc {}, {}", grpc.address, grpc.service),
         ProbeKind::Heartbeat(file) => format!("heartbeat {}", file.display()),
         ProbeKind::Notify => "notify".to_owned(),
+        ProbeKind::Report(_) => "reports of a sidecar".to_owned(),
     };
     let outcome = match settings.role {
         Role::Liveness => "recovered",
@@ -235,6 +236,12 @@ fn probe(probe: &config::Probe) -> String {
     let interval = words::duration(settings.interval);
     let timeout = words::duration(settings.timeout);
     let (name, role) = (&probe.name, settings.role);
+    if let ProbeKind::Report(max_age) = &probe.kind {
+        let most = words::duration(*max_age);
+        return format!(
+            "{name}, {role}: {kind}, each for at most {most}; after {failures} in a row {outcome}"
+        );
+    }
     format!("{name}, {role}: {kind} every {interval}, limit {timeout}; after {failures} in a row {outcome}")
 }
 

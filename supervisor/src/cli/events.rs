@@ -121,7 +121,8 @@ fn shown(screen: &Screen, record: &EventRecord) -> String {
     format!("{}  {service:<12}  {kind}  {text}{}", record.at, words::took(&text, record.took_ms))
 }
 
-fn mood(kind: &str) -> Mood {
+/// What a kind of event means to whoever looks.
+pub(super) fn mood(kind: &str) -> Mood {
     match kind {
         "gave-up" => Mood::Bad,
         "recovered" | "started" => Mood::Good,

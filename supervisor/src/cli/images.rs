@@ -144,12 +144,13 @@ fn bar(images: usize) -> ProgressBar {
 }
 
 fn shown(screen: &Screen, images: &[ImageStatus]) -> String {
-    let rows: Vec<_> = images.iter().map(row).collect();
+    let rows: Vec<_> = images.iter().map(|image| row(image).to_vec()).collect();
     let moods: Vec<_> = images.iter().map(mood).collect();
     screen.table(&HEADER, &rows, (VERDICT, &moods))
 }
 
-fn row(image: &ImageStatus) -> Vec<String> {
+/// Its cells, in the order of the header.
+pub(super) fn row(image: &ImageStatus) -> [String; 9] {
     let places = [(image.hot, "hot"), (image.durable, "disk"), (image.replicated, "replica")];
     let places: Vec<_> = places.into_iter().filter(|(is, _)| *is).map(|(_, word)| word).collect();
     let place = (!places.is_empty()).then(|| places.join(", "));
@@ -158,7 +159,7 @@ fn row(image: &ImageStatus) -> Vec<String> {
     let foreign = image.incompatible.as_ref().map(|why| format!("does not suit this host: {why}"));
     let encrypted = image.key.as_ref().map(|key| format!("key {key}"));
     let notes: Vec<_> = [pinned, damaged, foreign, encrypted].into_iter().flatten().collect();
-    vec![
+    [
         image.id.clone(),
         image.service.clone(),
         words::span(image.age_seconds),
@@ -171,7 +172,8 @@ fn row(image: &ImageStatus) -> Vec<String> {
     ]
 }
 
-fn mood(image: &ImageStatus) -> Mood {
+/// What it is worth to whoever looks.
+pub(super) fn mood(image: &ImageStatus) -> Mood {
     if image.damaged.is_some() {
         return Mood::Bad;
     }

@@ -8,15 +8,15 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, fmt};
 
 use super::failure::Failure;
-use crate::daemon::{self, RunOptions};
+use crate::daemon::{self, RunOptions, Standing};
 
 /// Which lines of the log are wanted, in the words of `tracing`: `info`, `engine=debug`, ...
 const LOG_VARIABLE: &str = "SUPERVISOR_LOG";
 
 /// Runs until told to stop.
-pub(crate) async fn run(config: PathBuf) -> Result<(), Failure> {
+pub(crate) async fn run(config: PathBuf, standing: Standing) -> Result<(), Failure> {
     begin_log();
-    daemon::run(RunOptions { config }).await.map_err(|error| {
+    daemon::run(RunOptions { config, standing }).await.map_err(|error| {
         // Mistakes in the file are for its author, everything else for whoever runs it.
         let text = format!("{error:#}");
         if error.is::<config::Errors>() { Failure::Invalid(text) } else { Failure::Failed(text) }
@@ -25,7 +25,7 @@ pub(crate) async fn run(config: PathBuf) -> Result<(), Failure> {
 
 /// To systemd's journal with all fields, if standard error leads there; else to standard error, which a container's log or
 /// a terminal takes from there.
-fn begin_log() {
+pub(super) fn begin_log() {
     let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::registry().with(filter);
     // A log that exists already is as good.

@@ -59,6 +59,11 @@ impl Screen {
         self.terminal
     }
 
+    /// Whether it shows colours.
+    pub(crate) fn is_coloured(&self) -> bool {
+        self.colour
+    }
+
     /// Prints text that has its own line ends.
     pub(crate) fn print(&self, text: &str) -> Result<(), Failure> {
         let mut out = io::stdout().lock();

@@ -129,7 +129,8 @@ fn row(service: &ServiceStatus) -> Vec<String> {
     ]
 }
 
-fn state(service: &ServiceStatus) -> String {
+/// Its state in a few words.
+pub(super) fn state(service: &ServiceStatus) -> String {
     let mut state = service.state.clone();
     for (is_so, word) in [(service.paused, "paused"), (service.degraded.is_some(), "degraded")] {
         // The state may say so itself.
@@ -140,7 +141,8 @@ fn state(service: &ServiceStatus) -> String {
     state
 }
 
-fn mood(service: &ServiceStatus) -> Mood {
+/// What its state means to whoever looks.
+pub(super) fn mood(service: &ServiceStatus) -> Mood {
     let verdict = service.verdict.as_deref();
     match service.state.as_str() {
         "failed" => Mood::Bad,
@@ -153,11 +155,20 @@ fn mood(service: &ServiceStatus) -> Mood {
 }
 
 fn notes(screen: &Screen, service: &ServiceStatus) -> Vec<String> {
-    let mut notes = Vec::new();
-    let mut note = |mood: Mood, what: &str, why: &str| {
+    let note = |(mood, what, why): Note| {
         let why = why.replace('\n', "\n    ");
-        notes.push(format!("{}: {}: {why}", service.name, screen.paint(mood, what)));
+        format!("{}: {}: {why}", service.name, screen.paint(mood, &what))
     };
+    notes_on(service).into_iter().map(note).collect()
+}
+
+/// What it is about, and what there is to know.
+type Note = (Mood, String, String);
+
+/// What is to be known of a service beside its numbers, the most urgent first.
+pub(super) fn notes_on(service: &ServiceStatus) -> Vec<Note> {
+    let mut notes = Vec::new();
+    let mut note = |mood: Mood, what: &str, why: &str| notes.push((mood, what.to_owned(), why.to_owned()));
     if let Some(says) = &service.says {
         note(Mood::Plain, "says", says);
     }

@@ -36,6 +36,7 @@ fn every_command_is_understood() {
         ("doctor web", Command::Doctor { service: Some("web".to_owned()) }),
         ("status -w", Command::Status { watch: true, cluster: false }),
         ("status --cluster", Command::Status { watch: false, cluster: true }),
+        ("top", Command::Top),
         ("checkpoint redis", Command::Checkpoint(target(60))),
         (
             "restore redis --image i1 --wait 2m",
@@ -119,7 +120,9 @@ async fn exit_code(fixture: &Fixture, line: &str) -> u8 {
 
 /// Runs a command line and gives its exit code.
 pub(crate) async fn run(line: &str) -> u8 {
-    dispatch(parsed(line).expect("a command")).await.map_or_else(|failure| failure.exit_code(), |()| 0)
+    dispatch(parsed(line).expect("a command"), Standing::Host)
+        .await
+        .map_or_else(|failure| failure.exit_code(), |()| 0)
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ pub(super) fn spawn(name: &ServiceName, state: &str, why: &str) -> (Entry, JoinH
                     // Whoever asked may have gone.
                     let _ = reply.send(answer("failed", why.clone()));
                 }
-                Message::Shutdown | Message::Dismiss => break,
+                Message::Shutdown(_) | Message::Dismiss => break,
                 _ => {}
             }
         }

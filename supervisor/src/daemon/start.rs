@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use config::{Config, Failover};
+use config::{Config, Failover, OnStop};
 use engine::address::{Address, Addresses};
 use engine::compat::Host;
 use engine::criu::Criu;
@@ -23,7 +23,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Daemon, RunOptions};
+use super::{Daemon, RunOptions, Standing};
 use crate::assemble::{Ground, Parts, hot_folder, store};
 use crate::carry_out::{Actor, Node};
 use crate::control::{Control, Entry};
@@ -56,6 +56,11 @@ pub(super) async fn start(
     let config = read_config(&options.config)?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");
+    }
+    if (options.standing, config.node.on_stop) == (Standing::Container, Some(OnStop::Leave)) {
+        tracing::warn!(
+            "`node.on_stop` is `leave`, but nothing outlives process 1: services are stopped with it"
+        );
     }
     let locks = locks(&config)?;
     let ground = ground(&config).await?;
@@ -223,7 +228,7 @@ pub(super) async fn service(
     if let Some(instance) = &reclaimed.instance {
         node.tenures.guard(name, instance).await?;
     }
-    let waits = matches!(reclaimed.beginning, Beginning::Start) && !parts.depends_on.is_empty();
+    let waits = reclaimed.beginning.is_a_start() && !parts.depends_on.is_empty();
     let actor = Actor::new(name.clone(), node.clone(), Arc::clone(&parts), reclaimed.instance);
     let events = node.events.clone();
     let depends_on = parts.depends_on.clone();

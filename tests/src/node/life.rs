@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -53,7 +53,7 @@ impl Node {
         self.write_config();
         self.starts += 1;
         let log = File::create(self.log_file(self.starts)).expect("a log for the supervisor");
-        let mut command = self.supervisor_command();
+        let mut command = if self.contained { self.contained_command() } else { self.supervisor_command() };
         command.arg("--config").arg(self.config_file());
         command.env("SUPERVISOR_CRIU", &self.host.criu).env("RUST_LOG", "info").env("NO_COLOR", "1");
         command.env_remove("NOTIFY_SOCKET").env_remove(engine::failpoint::VARIABLE);
@@ -64,14 +64,21 @@ impl Node {
         self.supervisor = Some(command.spawn().expect("the supervisor's program can be run"));
     }
 
-    /// The supervisor's own pid.
+    fn contained_command(&self) -> Command {
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "--"]).arg(&self.host.supervisor);
+        command
+    }
+
+    /// The supervisor's own pid; process 1 of its namespace if it is contained.
     ///
     /// # Panics
     /// If none was started.
     #[must_use]
     pub fn supervisor_pid(&self) -> i32 {
         let child = self.supervisor.as_ref().expect("a supervisor was started");
-        i32::try_from(child.id()).expect("pids are small")
+        let pid = i32::try_from(child.id()).expect("pids are small");
+        if self.contained { wait_for(LIMIT, "process 1", || children(pid).first().copied()) } else { pid }
     }
 
     /// Sends the supervisor a signal.
@@ -160,6 +167,13 @@ impl Node {
         let (members, shims) = (self.traces.members(), self.traces.shims());
         eprintln!("---- members {members:?}, shims {shims:?} ----");
     }
+}
+
+/// The children of a process that has one thread.
+#[must_use]
+pub fn children(pid: i32) -> Vec<i32> {
+    let listed = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    listed.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 impl Drop for Node {

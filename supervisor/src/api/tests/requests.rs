@@ -32,6 +32,17 @@ async fn a_request_is_answered_by_the_service() {
 }
 
 #[tokio::test]
+async fn a_report_is_counted_if_it_is_of_the_run_that_there_is() {
+    let fixture = Fixture::new().await;
+    let report = json!({ "healthy": false, "text": "slow", "holds_seconds": 15.0 });
+    let (status, answer) = fixture.post("/v1/services/web/report", &report.to_string()).await;
+    assert_eq!((status, answer), (409, json!({ "outcome": "other-run", "text": "slow", "run": "r1" })));
+    let report = json!({ "healthy": null, "holds_seconds": 15.0, "run": "r1" });
+    let (status, answer) = fixture.post("/v1/services/web/report", &report.to_string()).await;
+    assert_eq!((status, answer), (200, json!({ "outcome": "counted", "text": "", "run": "r1" })));
+}
+
+#[tokio::test]
 async fn what_cannot_be_asked_is_refused_with_a_word() {
     let fixture = Fixture::new().await;
     let long = format!(r#"{{"image": "{}"}}"#, "x".repeat(20_000));
@@ -44,6 +55,9 @@ async fn what_cannot_be_asked_is_refused_with_a_word() {
         ("POST", "/v1/services/web/stop", r#"{"wait_seconds": -1}"#, 400, "bad-request"),
         ("POST", "/v1/services/web/stop", r#"{"wait_seconds": 1e9}"#, 400, "bad-request"),
         ("POST", "/v1/services/web/stop", r#"{"image": "i1"}"#, 400, "bad-request"),
+        ("POST", "/v1/services/nobody/report", r#"{"healthy": true, "holds_seconds": 1}"#, 404, "unknown"),
+        ("POST", "/v1/services/web/report", "", 400, "bad-request"),
+        ("POST", "/v1/services/web/report", r#"{"healthy": 1, "holds_seconds": 1}"#, 400, "bad-request"),
         ("POST", "/v1/images/nothing/verify", "", 404, "unknown"),
         ("POST", "/v1/images/-x/pin", "", 404, "unknown"),
         ("GET", "/v1/images/nothing/export", "", 404, "unknown"),
