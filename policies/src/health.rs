@@ -342,7 +342,7 @@ mod tests {
     fn what_is_reported_counts_while_it_holds() {
         let outside = Settings { reported: true, ..probe(Role::Liveness, 2, 1, 0) };
         let mut health = Health::new(&[probe(Role::Liveness, 1, 1, 0), outside.clone()], at(0));
-        assert_eq!(settle_limit(&[outside.clone()]), None);
+        assert_eq!(settle_limit(std::slice::from_ref(&outside)), None);
         health.record(at(0), 0, true, false);
         assert_eq!((health.verdict(), health.silent_at()), (Healthy, None), "silence is no result");
         let report = |health: &mut Health, second: u64, passed: bool| {

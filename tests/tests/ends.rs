@@ -7,7 +7,9 @@ use std::path::Path;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use system_tests::{Counter, Host, LIMIT, Mark, Node, Runtime, both, children, wait_until};
+use system_tests::{
+    Containers, Counter, Engine, Host, IMAGE, LIMIT, Mark, Node, Runtime, both, children, wait_until,
+};
 
 both! {
     stopped => super::stopped;
@@ -203,4 +205,53 @@ fn without_an_image_it_starts_from_scratch() {
     node.start();
     assert_eq!(counter.value(), 0);
     node.wait_for_event(mark, "started", |_| true);
+}
+
+/// podman runs it in a privileged container that has the host's programs, the test's network, and the node's folder as its volume.
+fn run_in(containers: &Containers, node: &Node, name: &str) {
+    let host = node.host();
+    let mut arguments = vec!["run", "--detach", "--name", name, "--privileged", "--ulimit", "host"];
+    arguments.extend(["--network", "host"]);
+    let folder_of = |program: &Path| program.parent().expect("programs lie in folders").display().to_string();
+    let (programs, criu) = (folder_of(&host.supervisor), folder_of(&host.criu));
+    let folder = node.folder().display().to_string();
+    let mut volumes: Vec<_> =
+        ["/usr", "/lib", "/lib64", &programs, &criu].map(|folder| format!("{folder}:{folder}:ro")).into();
+    volumes.push(format!("{folder}:{folder}"));
+    arguments.extend(volumes.iter().flat_map(|volume| ["--volume", volume]));
+    let (criu, supervisor) =
+        (format!("SUPERVISOR_CRIU={}", host.criu.display()), host.supervisor.display().to_string());
+    let config = node.config_file().display().to_string();
+    arguments.extend(["--env", &criu, "--entrypoint", &supervisor, IMAGE, "--config", &config]);
+    containers.done(&arguments);
+    node.wait_healthy("counter");
+}
+
+#[test]
+fn in_a_container_that_is_made_anew_it_goes_on() {
+    let Some(containers) = Containers::or_skip(Engine::Podman) else { return };
+    let mut node = Node::new(containers.host());
+    let port = node.add_counter("counter", Runtime::Process, &[]).port();
+    node.move_to(containers.network());
+    let counter = Counter::inside(containers.network(), ([127, 0, 0, 1], port).into());
+    node.set_in("node", "on_stop", "\"suspend\"");
+    node.write_config();
+    let inside = containers.reserve("inside");
+
+    run_in(&containers, &node, inside.name());
+    counter.count_to(5);
+    containers.done(&["stop", "--time", "30", inside.name()]);
+    assert!(!counter.answers());
+    containers.remove(inside.name());
+    run_in(&containers, &node, inside.name());
+    assert_eq!(counter.value(), 5, "suspended by the one, brought back by the other");
+    counter.count_to(7);
+    node.checkpoint("counter");
+    counter.count_to(9);
+    // No time for anything.
+    containers.done(&["kill", "--signal", "KILL", inside.name()]);
+    containers.remove(inside.name());
+    run_in(&containers, &node, inside.name());
+    assert_eq!(counter.value(), 7, "its newest image");
+    counter.assert_whole();
 }

@@ -30,7 +30,7 @@ up, down (k, j)   choose a service; in a service: go through its images
 home, end         the first, the last
 enter             the service: its images, pauses, sizes
 esc               back
-c                 a checkpoint of the service now; asked once more before it is done
+c                 a checkpoint of the service now, once it is asked again
 ctrl-l            draw everything anew
 ?                 this, and back
 q, ctrl-c         end; services and supervisor are not touched
