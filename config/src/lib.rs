@@ -41,8 +41,8 @@ pub use settings::{
     Address, Api, CgroupMode, CheckpointPlan, Cluster, ClusterTls, Compression, CpuCap, CriuOptions, Docker,
     ExecProbe, Failback, Failover, GrpcProbe, Hooks, Hot, HttpProbe, HttpTarget, Https, Isolation, KeyFile,
     Lease, Member, NetworkAddress, NetworkLock, Node, Notify, OnStop, Otlp, Output, Podman, Probe, ProbeKind,
-    ProbeTls, Process, Recipe, Replica, ReplicaPlace, Report, Runc, Runtime, Service, Sidecar, StartFrom, Store,
-    Tcp, Tls, Webhook,
+    ProbeTls, Process, Recipe, Replica, ReplicaPlace, Report, Runc, Runtime, Service, Sidecar, StartFrom,
+    Store, Tcp, Tls, Webhook,
 };
 
 use crate::error::Draft;

@@ -72,7 +72,7 @@ pub(crate) struct NamedProbe {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Source {
     /// We ask.
-    Asked(Probe),
+    Asked(Box<Probe>),
     /// Somebody outside says so; each result counts for at most so long.
     Reported(Duration),
 }
@@ -420,7 +420,7 @@ pub(crate) fn probe(probe: &words::Probe) -> engine::Result<NamedProbe> {
         }),
         words::ProbeKind::Report(max_age) => return Ok(named(probe, Source::Reported(*max_age))),
     };
-    Ok(named(probe, Source::Asked(kind)))
+    Ok(named(probe, Source::Asked(Box::new(kind))))
 }
 
 fn named(probe: &words::Probe, source: Source) -> NamedProbe {

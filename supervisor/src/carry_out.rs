@@ -252,7 +252,8 @@ impl Actor {
 
     /// What tells this run from all others, over our own restarts too.
     pub(crate) fn run_name(&self) -> Option<String> {
-        self.handle().map(|handle| format!("{}-{}", handle.pid, handle.start_time))
+        let name = |handle: Handle| format!("{}-{}", handle.pid, handle.start_time);
+        self.running().map(|instance| name(instance.handle))
     }
 
     /// What a probe asks about freezes.

@@ -50,7 +50,7 @@ impl Probing {
                 run,
                 place,
                 name: probe.name.clone(),
-                probe: asked.clone().of_run(instance),
+                probe: Probe::clone(asked).of_run(instance),
                 settings: probe.settings.clone(),
                 freezes: Arc::clone(&freezes),
                 inbox: inbox.clone(),

@@ -224,6 +224,7 @@ fn run_in(containers: &Containers, node: &Node, name: &str) {
     let config = node.config_file().display().to_string();
     arguments.extend(["--env", &criu, "--entrypoint", &supervisor, IMAGE, "--config", &config]);
     containers.done(&arguments);
+    wait_until(LIMIT, "it is up", || node.command(&["status"]).code == Some(0));
     node.wait_healthy("counter");
 }
 

@@ -8,8 +8,16 @@ use crate::raw::Raw;
 use crate::settings::Runtime;
 
 /// What a group has one of.
-const OF_THE_GROUP: [&str; 7] =
-    ["checkpoint", "restart", "failover", "hooks", "start_timeout", "restore_timeout", "success_exit_codes"];
+const OF_THE_GROUP: [&str; 8] = [
+    "checkpoint",
+    "restart",
+    "failover",
+    "hooks",
+    "start_timeout",
+    "start_from",
+    "restore_timeout",
+    "success_exit_codes",
+];
 
 pub(super) fn check(raw: &Raw, rules: &mut Rules<'_>) {
     for (name, member) in &raw.members {

@@ -3,7 +3,7 @@
 use super::checkpoint::GROUP_CHECKPOINT;
 use super::hooks::GROUP_HOOKS;
 use super::restart::GROUP_RESTART;
-use super::service::{NAMES, restore_timeout, start_timeout};
+use super::service::{NAMES, restore_timeout, start_from, start_timeout};
 use super::{Key, Section};
 
 pub(super) static GROUP: Section = Section {
@@ -13,6 +13,7 @@ pub(super) static GROUP: Section = Section {
     name the group. NAME is no service's.",
     keys: &[
         start_timeout(),
+        start_from(),
         restore_timeout(),
         Key::default(
             "depends_on",

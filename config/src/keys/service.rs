@@ -25,6 +25,17 @@ pub(super) const fn start_timeout() -> Key {
     )
 }
 
+pub(super) const fn start_from() -> Key {
+    Key::default(
+        "start_from",
+        Kind::Choice(words::<StartFrom>),
+        "\"scratch\"",
+        "What the service begins from where the supervisor finds no word of it in `state_dir`: `scratch`, or the newest \
+        `image` of the store that can be trusted, and `scratch` if there is none. Where there is word of it, that counts: what \
+        ran comes back from its newest image.",
+    )
+}
+
 pub(super) const fn restore_timeout() -> Key {
     Key::default(
         "restore_timeout",
@@ -56,14 +67,7 @@ pub(super) static SERVICE: Section = Section {
             "How long the service may take to end before it is killed.",
         ),
         start_timeout(),
-        Key::default(
-            "start_from",
-            Kind::Choice(words::<StartFrom>),
-            "\"scratch\"",
-            "What the service begins from where the supervisor finds no word of it in `state_dir`: `scratch`, or the newest \
-            `image` of the store that can be trusted, and `scratch` if there is none. Where there is word of it, that counts: what \
-            ran comes back from its newest image.",
-        ),
+        start_from(),
         restore_timeout(),
         Key::default(
             "success_exit_codes",
@@ -83,7 +87,7 @@ pub(super) static SERVICE: Section = Section {
             "it stands alone",
             "\"shop\"",
             "The group that it is a member of. Images, recovery and hooks are the group's then: there is no `checkpoint`, `restart`, \
-            `failover` or `hooks` here, and no `start_timeout`, `restore_timeout` or `success_exit_codes`.",
+            `failover` or `hooks` here, and no `start_timeout`, `start_from`, `restore_timeout` or `success_exit_codes`.",
         ),
         Key::table("checkpoint", &CHECKPOINT),
         Key { kind: Kind::Tables("probe", &PROBE), ..Key::table("probe", &PROBE) },

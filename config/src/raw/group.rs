@@ -9,7 +9,7 @@ use super::service::Written;
 use super::{checkpoint, hooks, restart};
 use crate::read::Table;
 use crate::settings::{Member, Probe, Runtime, Service, StartFrom};
-use crate::values::{duration, service_name};
+use crate::values::{choice, duration, service_name};
 
 /// A group without its members.
 pub(super) fn group(table: Table<'_>) -> Service {
@@ -34,7 +34,7 @@ pub(super) fn group(table: Table<'_>) -> Service {
         probes: Vec::new(),
         checkpoint: plan.plan,
         stop_signal: 0,
-        start_from: StartFrom::Scratch,
+        start_from: table.get("start_from", choice).unwrap_or(StartFrom::Scratch),
         depends_on: table.get("depends_on", |cell| cell.list(service_name)).unwrap_or_default(),
         failover: None,
         hooks: table.table_if_written("hooks").map(hooks::hooks),

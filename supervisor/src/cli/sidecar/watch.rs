@@ -63,7 +63,7 @@ impl Watch {
         for named in probes {
             // The configuration of a sidecar knows no others.
             let Source::Asked(probe) = &named.source else { continue };
-            tokio::spawn(ask_on(asked.len(), probe.clone(), named.settings.clone(), to.clone()));
+            tokio::spawn(ask_on(asked.len(), Probe::clone(probe), named.settings.clone(), to.clone()));
             asked.push(named);
         }
         let settings: Vec<_> = asked.iter().map(|named| named.settings.clone()).collect();
