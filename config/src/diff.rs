@@ -122,6 +122,7 @@ fn node_changes(old: &Config, new: &Config) -> Vec<&'static str> {
         ("node.name", old.node.name != new.node.name),
         ("node.state_dir", old.node.state_dir != new.node.state_dir),
         ("node.run_dir", old.node.run_dir != new.node.run_dir),
+        ("node.on_host_shutdown", old.node.on_host_shutdown != new.node.on_host_shutdown),
         ("store.path", old.store.path != new.store.path),
         ("store.hot", old.store.hot != new.store.hot),
         ("store.encryption", old.store.encryption != new.store.encryption),

@@ -39,10 +39,10 @@ pub use reference::reference;
 pub use schema::schema;
 pub use settings::{
     Address, Api, CgroupMode, CheckpointPlan, Cluster, ClusterTls, Compression, CpuCap, CriuOptions, Docker,
-    ExecProbe, Failback, Failover, GrpcProbe, Hooks, Hot, HttpProbe, HttpTarget, Https, Isolation, KeyFile,
-    Lease, Member, NetworkAddress, NetworkLock, Node, Notify, OnStop, Otlp, Output, Podman, Probe, ProbeKind,
-    ProbeTls, Process, Recipe, Replica, ReplicaPlace, Report, Runc, Runtime, Service, Sidecar, StartFrom,
-    Store, Tcp, Tls, Webhook,
+    ExecProbe, Failback, Failover, GrpcProbe, Hooks, HostShutdown, Hot, HttpProbe, HttpTarget, Https,
+    Isolation, KeyFile, Lease, Member, NetworkAddress, NetworkLock, Node, Notify, OnStop, Otlp, Output,
+    Podman, Probe, ProbeKind, ProbeTls, Process, Recipe, Replica, ReplicaPlace, Report, Runc, Runtime,
+    Service, Sidecar, StartFrom, Store, Systemd, Tcp, Tls, Webhook,
 };
 
 use crate::error::Draft;

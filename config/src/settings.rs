@@ -35,6 +35,8 @@ pub struct Node {
     pub run_dir: PathBuf,
     /// What becomes of the services when the supervisor is asked to stop; `None`: as is usual where it runs.
     pub on_stop: Option<OnStop>,
+    /// What is done when the host is about to stop.
+    pub on_host_shutdown: HostShutdown,
 }
 
 /// What becomes of the services when the supervisor is asked to stop.
@@ -46,6 +48,17 @@ pub enum OnStop {
     Stop,
     /// They are put into an image.
     Suspend,
+}
+
+/// What is done when the host is about to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostShutdown {
+    /// Nothing.
+    Leave,
+    /// Images are taken.
+    Checkpoint,
+    /// Services go to other nodes; of those that cannot, images are taken.
+    Drain,
 }
 
 /// `[store]`: where images are kept.
@@ -171,6 +184,8 @@ pub enum Runtime {
     Docker(Docker),
     /// A container of podman's.
     Podman(Podman),
+    /// A unit of systemd's.
+    Systemd(Systemd),
     /// Several services as one, in the order of their start.
     Group(Vec<Member>),
 }
@@ -256,6 +271,13 @@ pub struct Podman {
     pub program: PathBuf,
     /// Its global options, which stand before its command.
     pub options: Vec<String>,
+}
+
+/// `systemd = { ... }`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Systemd {
+    /// The unit's name.
+    pub unit: String,
 }
 
 /// How a container is created that does not exist.

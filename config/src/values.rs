@@ -10,6 +10,7 @@ mod create_args;
 mod network;
 mod replica;
 mod signal;
+mod unit;
 
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -29,6 +30,7 @@ pub(crate) use create_args::create_args;
 pub(crate) use network::{address, header_value, is_header_name, request_path, status_range, url, web_url};
 pub(crate) use replica::replica_place;
 pub(crate) use signal::signal;
+pub(crate) use unit::unit;
 
 /// Longer than any duration that means something, and short enough to be added without overflow.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);

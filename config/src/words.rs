@@ -8,7 +8,8 @@ use policies::service::RestartPolicy;
 use crate::keys::Words;
 use crate::raw::Occasion;
 use crate::settings::{
-    CgroupMode, Compression, CpuCap, Failback, Hot, Isolation, Lease, NetworkLock, OnStop, StartFrom, Tcp,
+    CgroupMode, Compression, CpuCap, Failback, HostShutdown, Hot, Isolation, Lease, NetworkLock, OnStop,
+    StartFrom, Tcp,
 };
 
 macro_rules! named_by_policies {
@@ -44,6 +45,7 @@ named_here! {
     Hot { Memory = "memory", Disk = "disk" }
     OnStop { Leave = "leave", Stop = "stop", Suspend = "suspend" }
     StartFrom { Scratch = "scratch", Image = "image" }
+    HostShutdown { Leave = "leave", Checkpoint = "checkpoint", Drain = "drain" }
     Isolation { Pid = "pid", None = "none" }
     Lease { Local = "local", Etcd = "etcd", Bucket = "bucket" }
     Failback { Never = "never" }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use config::{
     Address, CheckpointPlan, Cluster, ClusterTls, Compression, Config, CriuOptions, Docker, ExecProbe,
-    GrpcProbe, Hot, HttpTarget, Isolation, Lease, NetworkLock, Node, Output, Podman, ProbeKind, ProbeTls,
-    Process, Recipe, Replica, ReplicaPlace, Runc, Runtime, StartFrom, Store, Tcp, Tls,
+    GrpcProbe, HostShutdown, Hot, HttpTarget, Isolation, Lease, NetworkLock, Node, Output, Podman, ProbeKind,
+    ProbeTls, Process, Recipe, Replica, ReplicaPlace, Runc, Runtime, StartFrom, Store, Systemd, Tcp, Tls,
 };
 use policies::failover::Preference;
 use policies::id::ServiceName;
@@ -29,6 +29,7 @@ fn an_empty_file_has_the_nodes_defaults() {
         state_dir: "/var/lib/supervisor".into(),
         run_dir: "/run/supervisor".into(),
         on_stop: None,
+        on_host_shutdown: HostShutdown::Leave,
     };
     assert_eq!(config.node, node);
     let store = Store {
@@ -219,6 +220,13 @@ fn our_defaults_are_those_of_the_policies() {
 }
 
 #[test]
+fn a_unit_needs_its_name_only() {
+    let config = parse("[node]\non_host_shutdown = 'drain'\n[service.a]\nsystemd.unit = 'db@1.service'\n");
+    assert_eq!(service(&config, "a").runtime, Runtime::Systemd(Systemd { unit: "db@1.service".to_owned() }));
+    assert_eq!((config.node.on_host_shutdown, config.warnings().len()), (HostShutdown::Drain, 0));
+}
+
+#[test]
 fn a_host_stands_alone_unless_told_otherwise() {
     let config = parse("[service.a]\nrunc.bundle = '/b'\n");
     let alone = Cluster {
@@ -226,6 +234,7 @@ fn a_host_stands_alone_unless_told_otherwise() {
         endpoints: Vec::new(),
         bucket: None,
         times: policies::lease::Settings::default(),
+        watchdog: None,
         tls: ClusterTls::default(),
     };
     assert_eq!(
@@ -243,6 +252,7 @@ fn standbys_arrive_as_they_are_written() {
         endpoints = ["https://10.0.0.1:2379", "https://[::1]:2379/"]
         ttl = "20s"
         renew_interval = "4s"
+        watchdog = "/dev/watchdog"
         tls = { ca = "/etc/ca.pem", cert = "/etc/node.pem", key = "/etc/node.key" }
         [service.a]
         runc.bundle = "/b"
@@ -252,6 +262,7 @@ fn standbys_arrive_as_they_are_written() {
     );
     assert_eq!(config.warnings(), []);
     assert_eq!(config.cluster.endpoints, ["https://10.0.0.1:2379", "https://[::1]:2379"]);
+    assert_eq!(config.cluster.watchdog.as_deref(), Some(Path::new("/dev/watchdog")));
     let times = &config.cluster.times;
     assert_eq!((times.ttl, times.renew_interval), (Duration::from_secs(20), Duration::from_secs(4)));
     assert_eq!(config.cluster.tls.key.as_deref(), Some(Path::new("/etc/node.key")));

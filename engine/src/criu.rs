@@ -27,11 +27,13 @@ pub use worker::{DumpTarget, DuringDump, Start, Worker, left_code_in};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Report, Result};
 use crate::process::command::Command;
 
 /// The installed CRIU.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Criu {
     program: PathBuf,
     version: String,

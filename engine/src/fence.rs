@@ -21,6 +21,7 @@ pub mod command;
 pub(crate) mod priority;
 mod thread;
 pub(crate) mod timers;
+pub mod watchdog;
 
 use std::time::Duration;
 

@@ -120,6 +120,17 @@ impl Cgroup {
         Self { freezer, memory, unified }
     }
 
+    /// The cgroup of a unit of systemd's, by the path that systemd gives: from the root of the v2 tree on.
+    pub fn of_unit(path: &str) -> Result<Self> {
+        let mounts = read(Path::new("/proc/self/mountinfo"))?;
+        let found = Hierarchies::from_text(&mounts, &format!("0::{path}\n")).unified;
+        let unified = found.ok_or_else(|| {
+            let remedy = "boot with systemd.unified_cgroup_hierarchy=1";
+            Error::Refused(Report::new("find the cgroup of a unit: there is no cgroup v2").remedy(remedy))
+        })?;
+        Ok(Self::at(None, None, Some(unified)))
+    }
+
     /// Whether it is the one of the container with this id: engines name a container's cgroup after it.
     pub(crate) fn is_of(&self, id: &str) -> bool {
         self.folders().any(|folder| folder.to_string_lossy().contains(id))

@@ -30,5 +30,6 @@ pub mod recipient;
 pub mod replica;
 pub mod runtime;
 pub mod shim;
+pub mod systemd;
 
 pub use error::{Error, Result};

@@ -9,6 +9,7 @@ mod links;
 pub mod podman;
 pub mod process;
 pub mod runc;
+pub mod systemd;
 
 pub use container::{Layout, Recipe, Volume, volumes_of};
 
@@ -224,6 +225,11 @@ struct Main {
 trait Witness: Send + Sync + std::fmt::Debug {
     /// To be asked when it has ended.
     fn end(&self) -> Effect<'_, Ended>;
+
+    /// Has it ended in its parent's own way, within the limit. False: there is none, and it is asked by a signal.
+    fn stop(&self, _: Duration) -> Effect<'_, bool> {
+        Box::pin(std::future::ready(Ok(false)))
+    }
 }
 
 /// What became of a service that an earlier supervisor left running.
@@ -244,6 +250,19 @@ pub struct Ended {
     pub out_of_memory: bool,
     /// Whether its fence has stopped it: the lease was not renewed in time.
     pub fenced: bool,
+    /// Set if somebody has had it ended past us, as is theirs to do.
+    pub outside: Option<Outside>,
+}
+
+/// What somebody has done with a service past us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outside {
+    /// It was stopped.
+    Stopped,
+    /// It was stopped, and runs anew or is about to.
+    Restarted,
+    /// It was stopped with the whole host.
+    WithHost,
 }
 
 impl Instance {
@@ -322,7 +341,7 @@ impl Instance {
         };
         let main = seen.0.and_then(|(main, _)| main).filter(|main| main.pid == handle.inner_pid);
         let fenced = seen.1.is_some_and(FenceState::is_over);
-        Ended { status: main.and_then(|main| main.status), out_of_memory: false, fenced }
+        Ended { status: main.and_then(|main| main.status), fenced, ..Ended::default() }
     }
 
     /// Asks the main process by a signal to end, and waits for that, but not for longer than the limit. The members of a group are asked
@@ -330,6 +349,11 @@ impl Instance {
     pub async fn stop(&self, signal: i32, limit: Duration) -> Result<()> {
         if !self.members.is_empty() {
             return group::stop(&self.members).await;
+        }
+        if let Some(witness) = &self.main.witness
+            && witness.stop(limit).await?
+        {
+            return Ok(());
         }
         self.main.pidfd.signal(signal)?;
         // Not in time, or not to be watched: whoever stops a service kills what is left of it.

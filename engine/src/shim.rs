@@ -17,7 +17,7 @@
 pub mod client;
 mod ear;
 mod keeper;
-mod program;
+pub(crate) mod program;
 pub mod protocol;
 mod pump;
 mod said;
@@ -29,3 +29,4 @@ pub use client::Shim;
 pub use protocol::{Listen, Output, Program, User};
 pub use said::Said;
 pub use sandbox::Isolation;
+pub(crate) use sandbox::raise_pids;

@@ -142,7 +142,21 @@ impl Settings {
     /// How long after a request was sent its lease's holder begins to stop, by its own clocks.
     #[must_use]
     pub fn holder_span(&self) -> Duration {
-        self.ttl.saturating_sub(self.drift(self.ttl)).saturating_sub(self.stop_margin)
+        self.safe_span().saturating_sub(self.stop_margin)
+    }
+
+    /// How long after a request was sent nobody else can have its lease, by the holder's clocks.
+    #[must_use]
+    pub fn safe_span(&self) -> Duration {
+        self.ttl.saturating_sub(self.drift(self.ttl))
+    }
+
+    /// What a watchdog is set to, in whole seconds, that is fed as long as it would reset the host within [`Settings::safe_span`]: two
+    /// renewals fit in before it is not fed any more.
+    #[must_use]
+    pub fn watchdog_timeout(&self) -> Duration {
+        let left = self.safe_span().saturating_sub(self.renew_interval * 2);
+        Duration::from_secs(left.as_secs().max(1))
     }
 
     /// How long a reader must see the same beat before it takes a lease that nobody lets expire.

@@ -38,6 +38,21 @@ fn a_lease_counts_from_when_its_request_was_sent() {
 }
 
 #[test]
+fn a_watchdog_leaves_room_for_two_renewals() {
+    let timeout = |ttl: u64, renew: u64| {
+        let times = |ms| Duration::from_millis(ms);
+        let settings = Settings { ttl: times(ttl), renew_interval: times(renew), ..Settings::default() };
+        assert_eq!(settings.check(), Ok(()), "{ttl} {renew}");
+        let timeout = settings.watchdog_timeout();
+        assert!(timeout + settings.renew_interval * 2 <= settings.safe_span(), "{ttl} {renew}");
+        timeout.as_secs()
+    };
+    assert_eq!((timeout(10_000, 2000), timeout(5000, 1000), timeout(3000, 500)), (5, 2, 1));
+    // As seldom as it can be renewed at all.
+    assert_eq!((timeout(10_000, 4490), timeout(2500, 700)), (1, 1));
+}
+
+#[test]
 fn a_failed_renewal_is_tried_again_soon() {
     let mut holder = held();
     holder.handle(at(2000), holder::Event::DeadlinePassed);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use config as words;
 use engine::criu::{Criu, Network, Options, SharedOptions, Tcp};
 use engine::error::{Error, Report};
+use engine::fence::watchdog;
 use engine::freeze::Hierarchies;
 use engine::probe::{Exec, Grpc, Heartbeat, Http, Notify, Probe, Tcp as TcpProbe, Trust};
 use engine::replica::bucket::Bucket;
@@ -16,8 +17,9 @@ use engine::replica::objects::{Access, Cloud, Folder, Objects, Provider};
 use engine::replica::peer::{Address, Peer};
 use engine::replica::tls::Files;
 use engine::replica::{Pace, Replica};
-use engine::runtime::{Place, Recipe, Runtime, docker, group, podman, process, runc};
+use engine::runtime::{Place, Recipe, Runtime, docker, group, podman, process, runc, systemd};
 use engine::shim::{Isolation, Output, User};
+use engine::systemd::Systemd;
 use engine::{images, lease};
 use policies::health::Role;
 use policies::id::{NodeName, ServiceName};
@@ -107,6 +109,8 @@ pub(crate) struct Ground {
     pub(crate) hierarchies: Hierarchies,
     /// runc and its version, if it is installed.
     pub(crate) runc: Option<(PathBuf, String)>,
+    /// Connected when a service is a unit.
+    pub(crate) systemd: Systemd,
 }
 
 impl Ground {
@@ -155,6 +159,10 @@ impl Ground {
             words::Runtime::Docker(spec) => Arc::new(docker::docker(place, docker_spec(spec))),
             words::Runtime::Podman(spec) => Arc::new(podman::podman(place, podman_spec(spec))),
             words::Runtime::Group(members) => Arc::new(self.group(&place, members)?),
+            words::Runtime::Systemd(spec) => {
+                let spec = systemd::Spec { unit: spec.unit.clone(), systemd: self.systemd.clone() };
+                Arc::new(systemd::SystemdUnit::new(place, spec))
+            }
         })
     }
 
@@ -233,6 +241,12 @@ pub(crate) fn cluster(cluster: &words::Cluster, node: NodeName, folder: PathBuf)
         })?,
     };
     Ok(Cluster { keeper, settings: cluster.times.clone(), node, folder })
+}
+
+/// The watchdog that is to reset this host before a lease can be taken from it.
+pub(crate) fn watchdog(cluster: &words::Cluster) -> Option<watchdog::Wanted> {
+    let device = cluster.watchdog.clone()?;
+    Some(watchdog::Wanted { device, settings: cluster.times.clone() })
 }
 
 fn etcd_tls(files: &words::ClusterTls) -> engine::Result<Option<lease::etcd::Tls>> {

@@ -22,7 +22,7 @@ use engine::compat::Host;
 use engine::failpoint::fail_point;
 use engine::images::Store;
 use engine::journal::{Journal, Record};
-use engine::runtime::{Ended, Handle, Instance};
+use engine::runtime::{Ended, Handle, Instance, Outside};
 use policies::id::{Attempt, ImageId, ServiceName};
 use policies::reclaim::Intent;
 use policies::service::{CheckpointReason, Command, Event, Exit, Failure, FailureKind};
@@ -37,7 +37,7 @@ pub(crate) use judge::incompatible;
 use judge::Judge;
 
 use crate::assemble::Parts;
-use crate::events::{Events, failed};
+use crate::events::{Events, failed, plain};
 use crate::replicas::Replicas;
 use crate::service::{Listing, Message};
 use crate::tenure::{Tenures, Wish};
@@ -164,14 +164,13 @@ impl Actor {
         let shared = Arc::clone(&self.shared);
         // Not counted among the effects: a service runs on when we stop.
         tokio::spawn(async move {
-            let exit = match instance.ended().await {
-                Ok(ended) => exit(ended),
-                Err(error) => {
-                    tracing::error!(%error, service = %shared.name, "the service can no longer be watched");
-                    Exit::Unknown
-                }
-            };
-            shared.report(Outcome::Happened(Event::Exited { run, exit })).await;
+            let ended = instance.ended().await.unwrap_or_else(|error| {
+                tracing::error!(%error, service = %shared.name, "the service can no longer be watched");
+                Ended::default()
+            });
+            if shared.follow(ended.outside).await {
+                shared.report(Outcome::Happened(Event::Exited { run, exit: exit(ended) })).await;
+            }
         });
     }
 
@@ -470,6 +469,30 @@ impl Shared {
                 self.report(Outcome::Listed(Vec::new())).await;
             }
         }
+    }
+
+    /// What somebody has done with the service past us is respected, and said. False if not even its end is to be told.
+    async fn follow(&self, outside: Option<Outside>) -> bool {
+        let service = Some(self.name.as_str());
+        let (record, message) = match outside {
+            None => return true,
+            // The next boot brings it back; until then nothing is to be done.
+            Some(Outside::WithHost) => return false,
+            Some(Outside::Stopped) => {
+                let text = "was stopped past the supervisor: it stays so until `supervisor start`";
+                (plain(service, "stopped-outside", text), Message::Event(Event::StopRequested))
+            }
+            Some(Outside::Restarted) => {
+                let text = "was restarted past the supervisor: it is taken over as it is";
+                (plain(service, "restarted-outside", text), Message::Restart(self.parts()))
+            }
+        };
+        self.node.events.record(record);
+        if let Some(inbox) = self.inbox.get() {
+            // A task that has ended has no use for it.
+            let _ = inbox.send(message).await;
+        }
+        true
     }
 
     async fn report(&self, outcome: Outcome) {

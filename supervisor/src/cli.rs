@@ -300,7 +300,7 @@ async fn dispatch(cli: Cli, standing: Standing) -> Result<(), Failure> {
     match command {
         None | Some(Command::Run) => run::run(globals.config.unwrap_or_default(), standing).await,
         Some(Command::Check { print_schema: true }) => screen.print(&config::schema()),
-        Some(Command::Check { print_schema: false }) => check::check(&screen, config),
+        Some(Command::Check { print_schema: false }) => check::check(&screen, config).await,
         Some(Command::Init) => init::init(&screen, config).await,
         Some(Command::InstallUnit(wanted)) => install_unit::install_unit(&screen, config, &wanted).await,
         Some(Command::Completions { shell }) => generated::completions(&screen, shell),

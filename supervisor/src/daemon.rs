@@ -5,6 +5,7 @@
 //!      -> [signals | the file changed | watchdog] -> every task idle -> gone; services run on
 //! ```
 
+mod host;
 mod leased;
 mod reload;
 mod stand_in;
@@ -23,6 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::host::Host;
 use self::reload::Trigger;
 use crate::assemble::Ground;
 use crate::carry_out::Node;
@@ -104,6 +106,7 @@ pub(crate) async fn run(options: RunOptions) -> anyhow::Result<()> {
     if let Some(reception) = daemon.reception.take() {
         tokio::spawn(reception.serve(daemon.control.clone(), daemon.stop.child_token()));
     }
+    daemon.watch_host();
     let mut file = reload::Watcher::start(&daemon.options.config);
     notify(&[sd_notify::NotifyState::Ready]);
     daemon.node.events.record(plain(None, "node-started", "the supervisor runs"));
@@ -191,6 +194,13 @@ impl Daemon {
         }
     }
 
+    fn watch_host(&self) {
+        if let Some(occasion) = host::occasion(self.config.node.on_host_shutdown) {
+            let (control, events) = (self.control.clone(), self.node.events.clone());
+            Host { control, events, occasion }.watch(self.stop.child_token());
+        }
+    }
+
     fn on_stop(&self) -> OnStop {
         match (self.options.standing, self.config.node.on_stop) {
             (Standing::Host, wanted) => wanted.unwrap_or(OnStop::Leave),
@@ -237,6 +247,8 @@ impl Daemon {
         }
         self.node.replicas.stop();
         self.stop.cancel();
+        // Leases are not renewed from here on, and those that are held have their fences.
+        self.node.tenures.stop_watching();
     }
 }
 

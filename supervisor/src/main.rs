@@ -7,6 +7,7 @@ mod cli;
 mod clock;
 mod control;
 mod daemon;
+mod drain;
 mod events;
 mod history;
 mod hooks;
@@ -31,6 +32,9 @@ fn main() -> ExitCode {
     engine::names::look_up_by_ourselves();
     // A shim forks, so it must come before anything that starts a thread.
     if let Some(code) = engine::shim::server::main(std::env::args()) {
+        return code;
+    }
+    if let Some(code) = engine::runtime::systemd::main(std::env::args()) {
         return code;
     }
     if let Some(code) = engine::criu::tar::main(std::env::args_os()) {

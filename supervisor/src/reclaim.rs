@@ -6,7 +6,7 @@ use config::StartFrom;
 use engine::capture::{self, Pending};
 use engine::freeze::Cgroup;
 use engine::journal::Record;
-use engine::runtime::{Attached, Instance};
+use engine::runtime::{Attached, Instance, Outside};
 use policies::id::{ImageId, ServiceName};
 use policies::reclaim::{Found, Intent, Plan, Then, plan};
 use policies::service::Exit;
@@ -42,7 +42,10 @@ pub(crate) async fn reclaim(node: &Node, name: &ServiceName, parts: &Parts) -> e
         }
     };
     let intent: Intent = record.intent.parse().unwrap_or(Intent::Recovering);
-    let Seen { found, instance, exit } = look(&record, intent, parts).await?;
+    let Seen { found, instance, exit, outside } = look(&record, intent, parts).await?;
+    if outside == Some(Outside::Stopped) && matches!(intent, Intent::Running | Intent::Checkpointing) {
+        return stopped_outside(node, name, parts).await;
+    }
     let plan = plan(intent, found, parts.policy.restart_policy);
     tell(node, name, intent, found, plan);
     settle_files(node, name, plan).await?;
@@ -115,16 +118,24 @@ fn fresh(parts: &Parts) -> Reclaimed {
     Reclaimed { beginning, instance: None, paused: false }
 }
 
+/// Somebody has stopped it while no supervisor ran. That is respected.
+async fn stopped_outside(node: &Node, name: &ServiceName, parts: &Parts) -> engine::Result<Reclaimed> {
+    let text = "was stopped while no supervisor ran: it stays so until `supervisor start`";
+    node.events.record(plain(Some(name.as_str()), "stopped-outside", text));
+    anew(node, name, parts, Beginning::Stopped).await
+}
+
 /// What is there of a service.
 struct Seen {
     found: Found,
     instance: Option<Instance>,
     exit: Option<Exit>,
+    outside: Option<Outside>,
 }
 
 impl Seen {
     const fn nothing(found: Found) -> Self {
-        Self { found, instance: None, exit: None }
+        Self { found, instance: None, exit: None, outside: None }
     }
 }
 
@@ -143,11 +154,11 @@ async fn look(record: &Record, intent: Intent, parts: &Parts) -> engine::Result<
     Ok(match parts.runtime.attach(handle).await? {
         Attached::Running(instance) => {
             let found = if frozen { Found::Frozen } else { Found::Alive };
-            Seen { found, instance: Some(instance), exit: None }
+            Seen { found, instance: Some(instance), exit: None, outside: None }
         }
         Attached::Gone(ended) => {
             let exit = ended.status.is_some().then(|| exit(ended));
-            Seen { found: Found::Dead, instance: None, exit }
+            Seen { found: Found::Dead, instance: None, exit, outside: ended.outside }
         }
     })
 }

@@ -17,10 +17,11 @@ mod task;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use engine::error::{Error, Report};
+use engine::fence::watchdog::Watchdog;
 use engine::fence::{Fence, FencedAddress, Standing};
 use engine::lease::Keeper;
 use engine::runtime::Instance;
@@ -104,12 +105,23 @@ pub(crate) enum Wish {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tenures {
     inner: Arc<Mutex<BTreeMap<ServiceName, Tenure>>>,
+    /// Resets this host should it not let go of a lease in time; there if it is configured.
+    watchdog: Arc<OnceLock<Watching>>,
+}
+
+/// A watchdog, and how long after the limit of a fence a lease can be taken.
+#[derive(Debug)]
+struct Watching {
+    watchdog: Watchdog,
+    margin: Duration,
 }
 
 #[derive(Debug, Default)]
 struct Tenure {
     /// Set while the lease is held.
     held: Option<Hold>,
+    /// The last limit of a lease that was held, until nothing of the service runs here under it.
+    answerable: Option<Moment>,
     /// What has been acknowledged as replicated, by whoever.
     floor: Option<Replicated>,
     fence: Option<Arc<Fence>>,
@@ -129,6 +141,30 @@ struct Hold {
 }
 
 impl Tenures {
+    /// The host is reset from now on before a lease can be taken from it, unless all goes well.
+    pub(crate) fn watch_by(&self, watchdog: Watchdog, margin: Duration) {
+        // There is one for the supervisor's whole life.
+        let _ = self.watchdog.set(Watching { watchdog, margin });
+    }
+
+    /// The supervisor stops in order: services run on, watched by their fences alone.
+    pub(crate) fn stop_watching(&self) {
+        if let Some(watching) = self.watchdog.get() {
+            watching.watchdog.stop();
+        }
+    }
+
+    fn tell_watchdog(&self) {
+        let Some(watching) = self.watchdog.get() else { return };
+        let first = self.first_limit();
+        watching.watchdog.answer_for(first.map(|limit| limit.after(watching.margin)));
+    }
+
+    /// The first limit of all leases under which something may still run here.
+    fn first_limit(&self) -> Option<Moment> {
+        self.lock().values().filter_map(|tenure| tenure.answerable).min_by_key(|limit| limit.monotonic)
+    }
+
     /// The epoch under which this service's images are written: 0 without leases.
     pub(crate) fn epoch(&self, service: &ServiceName) -> Epoch {
         self.read(service, |tenure| tenure.held.map_or(Epoch(0), |hold| hold.epoch)).unwrap_or(Epoch(0))
@@ -232,10 +268,14 @@ impl Tenures {
     /// Its lease is not watched any more.
     pub(crate) fn leave(&self, service: &ServiceName) {
         self.lock().remove(service);
+        self.tell_watchdog();
     }
 
     fn held(&self, service: &ServiceName, epoch: Epoch, limit: Moment) {
-        self.change(service, |tenure| tenure.held = Some(Hold { epoch, limit }));
+        self.change(service, |tenure| {
+            (tenure.held, tenure.answerable) = (Some(Hold { epoch, limit }), Some(limit));
+        });
+        self.tell_watchdog();
     }
 
     /// A renewal has succeeded.
@@ -243,8 +283,10 @@ impl Tenures {
         self.change(service, |tenure| {
             if let Some(hold) = &mut tenure.held {
                 hold.limit = limit;
+                tenure.answerable = Some(limit);
             }
         });
+        self.tell_watchdog();
         let fence = self.read(service, |tenure| tenure.fence.clone()).flatten();
         if let Some(fence) = fence
             && let Err(error) = fence.arm(limit).await
@@ -264,8 +306,10 @@ impl Tenures {
         }
     }
 
+    /// Nothing of the service runs here any more under a lease.
     fn let_go(&self, service: &ServiceName) {
-        self.change(service, |tenure| tenure.held = None);
+        self.change(service, |tenure| (tenure.held, tenure.answerable) = (None, None));
+        self.tell_watchdog();
     }
 
     fn set_status(&self, service: &ServiceName, set: impl FnOnce(&mut LeaseStatus)) {
@@ -294,5 +338,37 @@ impl Tenures {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ServiceName, Tenure>> {
         // Changed in single steps.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use policies::time::Instant;
+
+    use super::*;
+
+    fn at(seconds: u64) -> Moment {
+        let instant = Instant::from_nanos(seconds * 1_000_000_000);
+        Moment { monotonic: instant, boottime: instant }
+    }
+
+    #[tokio::test]
+    async fn a_watchdog_goes_by_the_first_limit_until_nothing_runs_under_it() {
+        let (tenures, names) =
+            (Tenures::default(), ["a", "b"].map(|n| ServiceName::try_from(n).expect("a name")));
+        let _wishes = names.each_ref().map(|name| tenures.enter(name));
+        assert_eq!(tenures.first_limit(), None, "nothing is held");
+        tenures.held(&names[0], Epoch(1), at(10));
+        tenures.held(&names[1], Epoch(1), at(5));
+        assert_eq!(tenures.first_limit(), Some(at(5)));
+        tenures.arm(&names[1], at(7)).await;
+        assert_eq!(tenures.first_limit(), Some(at(7)), "a renewal moves it");
+        // Being stopped is not being dead.
+        tenures.fire(&names[1]).await;
+        assert_eq!(tenures.first_limit(), Some(at(7)));
+        tenures.let_go(&names[1]);
+        assert_eq!(tenures.first_limit(), Some(at(10)));
+        tenures.leave(&names[0]);
+        assert_eq!(tenures.first_limit(), None);
     }
 }

@@ -84,6 +84,43 @@ fn runc_that_is_not_in_path() {
     fails_and_can_be_mended(&mut node, &runtime, &["find runc in PATH", "install runc"]);
 }
 
+/// Real ones are in `units.rs`.
+#[test]
+fn a_unit_where_there_is_no_systemd() {
+    let Some(mut node) = Site::or_skip() else { return };
+    if engine::systemd::is_booted() {
+        eprintln!("SKIPPED: a systemd runs here");
+        return;
+    }
+    let runtime = "systemd = { unit = \"tally.service\" }";
+    fails_and_can_be_mended(
+        &mut node,
+        runtime,
+        &["find the unit tally.service", "this host is not run by a systemd"],
+    );
+}
+
+/// A watchdog that is none keeps the supervisor from starting, before anything else happens.
+#[test]
+fn a_watchdog_that_is_none() {
+    let Some(node) = Site::or_skip() else { return };
+    let counter = Counter::new("counter", &node);
+    let leases = node.folder().join("leases").display().to_string();
+    let cluster = format!(
+        "[cluster]\nlease = \"bucket\"\nbucket = \"file://{leases}\"\nwatchdog = \"/dev/null\"\n\
+         [service.counter.failover]\nstandby = [\"other\"]\n"
+    );
+    node.configure(&format!("{}\n{cluster}", counter.toml()));
+    for refused in [node.cli(&["check"]), node.refused()] {
+        let said = [refused.stderr.clone(), refused.stdout.clone()]
+            .map(|said| String::from_utf8_lossy(&said).into_owned());
+        assert!(
+            !refused.status.success() && said.concat().contains("/dev/null is no watchdog"),
+            "{refused:?}"
+        );
+    }
+}
+
 /// Somebody repairs the bundle, not the file that names it, and says so by SIGHUP.
 #[test]
 fn a_bundle_that_is_mended_in_place_is_seen_at_the_next_reload() {

@@ -15,6 +15,7 @@ const ETCD_TTL_MIN: Duration = Duration::from_secs(2);
 pub(super) fn check(raw: &Raw, rules: &mut Rules<'_>) {
     places(raw, rules);
     times(raw, rules);
+    watchdog(raw, rules);
     tls(raw, rules);
     for (name, service) in &raw.services {
         let at = |rest: &str| format!("{}/{rest}", raw.place(name));
@@ -75,6 +76,13 @@ fn times(raw: &Raw, rules: &mut Rules<'_>) {
     if raw.cluster.lease == Lease::Etcd && (times.ttl < ETCD_TTL_MIN || times.ttl.subsec_nanos() > 0) {
         let message = format!("etcd cannot grant a lease of {ttl}");
         rules.error("cluster/ttl", &["cluster/lease"], message, "write whole seconds, two at least");
+    }
+}
+
+fn watchdog(raw: &Raw, rules: &mut Rules<'_>) {
+    if raw.cluster.watchdog.is_some() && raw.cluster.lease == Lease::Local {
+        let message = "`watchdog` does nothing with `lease = \"local\"`: there is no lease that another node could take";
+        rules.warning("cluster/watchdog", &["cluster/lease"], message, "leave one of them out");
     }
 }
 

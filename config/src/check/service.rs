@@ -18,6 +18,7 @@ pub(super) fn check(name: &ServiceName, service: &Service, raw: &Raw, rules: &mu
     probes(&service.probes, rules, &at);
     reports(service, rules, &at);
     notify(service, rules, &at);
+    signal(service, rules, &at);
     checkpoints(service, raw, rules, &at);
     backoff(service, rules, &at);
     ladder(service, rules, &at);
@@ -77,7 +78,10 @@ fn notify(service: &Service, rules: &mut Rules<'_>, at: &dyn Fn(&str) -> String)
         if let Some(Runtime::Process(process)) = runtime {
             told.insert(place, process);
         } else {
-            let message = "a container does not see the socket that a `notify` probe listens at";
+            let message = match runtime {
+                Some(Runtime::Systemd(_)) => "a unit says how it is to systemd, not to a `notify` probe",
+                _ => "a container does not see the socket that a `notify` probe listens at",
+            };
             let hint =
                 "use `http`, `tcp`, `exec`, `grpc` or `heartbeat`; `notify` is for services of `process`";
             rules.error(&format!("{place}/probe/{}/notify", probe.name), &[], message, hint);
@@ -88,6 +92,14 @@ fn notify(service: &Service, rules: &mut Rules<'_>, at: &dyn Fn(&str) -> String)
             let message = format!("`{variable}` is set here, and by the service's `notify` probe");
             rules.error(&format!("{place}/process/env"), &[], message, "leave it out, or the probe");
         }
+    }
+}
+
+fn signal(service: &Service, rules: &mut Rules<'_>, at: &dyn Fn(&str) -> String) {
+    let signal = at("stop_signal");
+    if matches!(service.runtime, Runtime::Systemd(_)) && rules.places.written(&signal).is_some() {
+        let hint = "leave it out; `KillSignal=` and `ExecStop=` of the unit say how it ends";
+        rules.warning(&signal, &[], "`stop_signal` does nothing for a unit: systemd stops it", hint);
     }
 }
 
@@ -119,13 +131,16 @@ fn checkpoints(service: &Service, raw: &Raw, rules: &mut Rules<'_>, at: &dyn Fn(
             "make it at most `store.max_total_size`",
         );
     }
-    if matches!(service.runtime, Runtime::Process(_))
-        && rules.places.written(&at("checkpoint/rootfs")).is_some()
-    {
+    let without_layer = match &service.runtime {
+        Runtime::Process(_) => Some("a plain process"),
+        Runtime::Systemd(_) => Some("a unit"),
+        Runtime::Runc(_) | Runtime::Docker(_) | Runtime::Podman(_) | Runtime::Group(_) => None,
+    };
+    if let Some(what) = without_layer.filter(|_| rules.places.written(&at("checkpoint/rootfs")).is_some()) {
         rules.warning(
             &at("checkpoint/rootfs"),
             &[],
-            "`rootfs` does nothing for a plain process, which has no writable layer",
+            format!("`rootfs` does nothing for {what}, which has no writable layer"),
             "name the folders it writes to in `volumes`",
         );
     }

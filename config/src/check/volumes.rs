@@ -49,7 +49,7 @@ pub(super) fn check(raw: &Raw, rules: &mut Rules<'_>) {
 
 fn side(runtime: &Runtime) -> Side {
     match runtime {
-        Runtime::Process(_) | Runtime::Runc(_) => Side::Host,
+        Runtime::Process(_) | Runtime::Runc(_) | Runtime::Systemd(_) => Side::Host,
         Runtime::Docker(_) | Runtime::Podman(_) => Side::HostOrContainer,
         Runtime::Group(members) if members.iter().all(|member| side(&member.runtime) == Side::Host) => {
             Side::Host

@@ -41,6 +41,14 @@ pub(super) static CLUSTER: Section = Section {
             "\"2s\"",
             "How often a lease is renewed; at most about half of `ttl`.",
         ),
+        Key::optional(
+            "watchdog",
+            Kind::Path,
+            "no watchdog",
+            "\"/dev/watchdog\"",
+            "A watchdog device that resets this host before a lease can be taken from it, should the supervisor hang or a service not \
+            die. Armed only while a lease is held; see docs/failover.md.",
+        ),
         Key::table("tls", &TLS),
     ],
 };

@@ -8,7 +8,7 @@ use super::service::SERVICE;
 use super::sidecar::SIDECAR;
 use super::telemetry::TELEMETRY;
 use super::{Key, Kind, Section, words};
-use crate::settings::{Compression, Hot, OnStop};
+use crate::settings::{Compression, HostShutdown, Hot, OnStop};
 
 pub(crate) static ROOT: Section = Section {
     title: "",
@@ -58,6 +58,15 @@ static NODE: Section = Section {
             "What becomes of the services when the supervisor is asked to stop: `leave` them running; `stop` them, after a last \
             checkpoint of those with `shutdown` in `checkpoint.on`; `suspend` them into an image of their last moment (those that \
             cannot be are stopped). What was stopped or suspended so comes back at the next start, from its newest image.",
+        ),
+        Key::default(
+            "on_host_shutdown",
+            Kind::Choice(words::<HostShutdown>),
+            "\"leave\"",
+            "What is done when systemd-logind says that the host is about to stop, which waits for it for \
+            `InhibitDelayMaxSec`: `checkpoint`: services whose `checkpoint.on` has `shutdown` get an image on disk; `drain`: \
+            services that other nodes may run go there, and of the others those whose `checkpoint.on` has `shutdown` or `drain` get \
+            an image; `leave`: nothing. See docs/systemd.md.",
         ),
     ],
 };

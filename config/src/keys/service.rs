@@ -47,13 +47,14 @@ pub(super) const fn restore_timeout() -> Key {
 
 pub(super) static SERVICE: Section = Section {
     title: "service.NAME",
-    doc: "One service: exactly one runtime (`process`, `runc`, `docker` or `podman`), and its policies. NAME \
+    doc: "One service: exactly one runtime (`process`, `runc`, `docker`, `podman` or `systemd`), and its policies. NAME \
     is made of `a-z`, `0-9`, `_`, `.` and `-`, and begins with a letter or digit.",
     keys: &[
         Key::table("process", &PROCESS),
         Key::table("runc", &RUNC),
         Key::table("docker", &DOCKER),
         Key::table("podman", &PODMAN),
+        Key::table("systemd", &SYSTEMD),
         Key::default(
             "stop_signal",
             Kind::Signal,
@@ -144,6 +145,17 @@ static PROCESS: Section = Section {
             "Where its standard error goes: a file to be appended to, or `journal`.",
         ),
     ],
+};
+
+static SYSTEMD: Section = Section {
+    title: "service.NAME.systemd",
+    doc: "A unit of systemd's that exists. See docs/systemd.md.",
+    keys: &[Key::required(
+        "unit",
+        Kind::Text,
+        "\"redis.service\"",
+        "The unit's whole name, which ends in `.service`; no two services share one.",
+    )],
 };
 
 static RUNC: Section = Section {

@@ -39,6 +39,7 @@ fn around(title: &str) -> &'static str {
         "service.NAME.runc" => "[service.db.runc]\n{}\n",
         "service.NAME.docker" => "[service.db.docker]\n{}\n",
         "service.NAME.podman" => "[service.db.podman]\n{}\n",
+        "service.NAME.systemd" => "[service.db.systemd]\n{}\n",
         "service.NAME.checkpoint" => "[service.db]\nrunc.bundle = '/b'\n[service.db.checkpoint]\n{}\n",
         "service.NAME.checkpoint.criu" => {
             "[service.db]\nrunc.bundle = '/b'\n[service.db.checkpoint.criu]\n{}\n"
@@ -72,6 +73,7 @@ fn around(title: &str) -> &'static str {
 fn companions(title: &str, key: &str) -> &'static str {
     match (title, key) {
         ("cluster", "lease") => "endpoints = ['http://a:1']\nbucket = 'file:///b'\n",
+        ("cluster", "watchdog") => "lease = 'etcd'\nendpoints = ['http://a:1']\n",
         ("cluster.tls", "cert") => "key = '/k'\n",
         ("cluster.tls", "key") => "cert = '/c'\n",
         ("service.NAME.failover", "standby") => "",

@@ -19,6 +19,7 @@ pub(super) fn cluster(table: Table<'_>) -> Cluster {
             renew_interval: table.get("renew_interval", duration).unwrap_or_default(),
             ..lease::Settings::default()
         },
+        watchdog: table.get("watchdog", path),
         tls: tls(table.table("tls")),
     };
     table.done();

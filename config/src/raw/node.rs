@@ -2,7 +2,7 @@
 
 use super::replica::{replica, tls};
 use crate::read::Table;
-use crate::settings::{Address, Api, Compression, Hot, Https, KeyFile, Node, Store};
+use crate::settings::{Address, Api, Compression, HostShutdown, Hot, Https, KeyFile, Node, Store};
 use crate::values::{address, choice, name, path, size};
 
 pub(super) fn node(table: Table<'_>) -> Node {
@@ -11,6 +11,7 @@ pub(super) fn node(table: Table<'_>) -> Node {
         state_dir: table.get("state_dir", path).unwrap_or_default(),
         run_dir: table.get("run_dir", path).unwrap_or_default(),
         on_stop: table.get("on_stop", choice),
+        on_host_shutdown: table.get("on_host_shutdown", choice).unwrap_or(HostShutdown::Leave),
     };
     table.done();
     node

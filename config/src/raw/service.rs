@@ -10,10 +10,10 @@ use policies::service::Settings;
 
 use super::{checkpoint, cluster, container, hooks, probe, restart};
 use crate::read::{Cell, Table};
-use crate::settings::{Isolation, Node, Output, Process, Runc, Runtime, Service, StartFrom};
-use crate::values::{choice, command, duration, path, service_name, signal, small, text, user};
+use crate::settings::{Isolation, Node, Output, Process, Runc, Runtime, Service, StartFrom, Systemd};
+use crate::values::{choice, command, duration, path, service_name, signal, small, text, unit, user};
 
-const RUNTIMES: [&str; 4] = ["process", "runc", "docker", "podman"];
+const RUNTIMES: [&str; 5] = ["process", "runc", "docker", "podman", "systemd"];
 
 /// A service, and the group that it names.
 #[derive(Debug)]
@@ -66,17 +66,19 @@ pub(super) fn service(table: Table<'_>, name: &str, node: &Node) -> Written {
 /// Every runtime that is written is read, so that its mistakes are told even if there are too many of them.
 fn runtime(table: &Table<'_>, name: &str, node: &Node) -> Runtime {
     let hint = "write one of `process = { command = [\"...\"] }`, `runc = { bundle = \"/...\" }`, \
-    `docker = { container = \"...\" }` and `podman = { container = \"...\" }`";
+    `docker = { container = \"...\" }`, `podman = { container = \"...\" }` and `systemd = { unit = \"...\" }`";
     let chosen = table.exactly_one_of("runtime", &RUNTIMES, hint);
     let log = node.state_dir.join("logs").join(format!("{name}.log"));
     let process = table.has("process").then(|| process(table.table("process"), log));
     let runc = table.has("runc").then(|| runc(table.table("runc")));
     let docker = table.has("docker").then(|| container::docker(table.table("docker")));
     let podman = table.has("podman").then(|| container::podman(table.table("podman")));
+    let systemd = table.has("systemd").then(|| systemd(table.table("systemd")));
     let runtime = match chosen {
         Some("runc") => runc.map(Runtime::Runc),
         Some("docker") => docker.map(Runtime::Docker),
         Some("podman") => podman.map(Runtime::Podman),
+        Some("systemd") => systemd.map(Runtime::Systemd),
         Some(_) | None => process.map(Runtime::Process),
     };
     runtime.unwrap_or_else(|| Runtime::Runc(Runc { bundle: PathBuf::new() }))
@@ -100,6 +102,12 @@ fn runc(table: Table<'_>) -> Runc {
     let runc = Runc { bundle: table.get("bundle", path).unwrap_or_default() };
     table.done();
     runc
+}
+
+fn systemd(table: Table<'_>) -> Systemd {
+    let systemd = Systemd { unit: table.get("unit", unit).unwrap_or_default() };
+    table.done();
+    systemd
 }
 
 fn env(cell: &Cell<'_>) -> Option<BTreeMap<String, String>> {

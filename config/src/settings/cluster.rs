@@ -18,6 +18,8 @@ pub struct Cluster {
     pub bucket: Option<String>,
     /// The times of leases; a service can be held by them.
     pub times: policies::lease::Settings,
+    /// The device that resets this host before a lease can be taken from it.
+    pub watchdog: Option<PathBuf>,
     /// Certificates for etcd.
     pub tls: ClusterTls,
 }

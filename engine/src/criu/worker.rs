@@ -1,7 +1,7 @@
 //! One CRIU worker: one dump or one restore, then it is gone.
 
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
@@ -18,6 +18,7 @@ use super::options::{Afterwards, Options};
 use super::{Criu, breakpoints, log, stats, tar};
 use crate::descriptor::watch;
 use crate::error::{Error, Report, Result};
+use crate::process::pidfd::PidFd;
 use crate::shim::client::Running;
 use crate::shim::{Output, Program, Shim};
 
@@ -72,7 +73,8 @@ pub trait DuringDump: Send {
 pub struct Worker {
     socket: AsyncFd<OwnedFd>,
     running: Running,
-    breakpoints: JoinHandle<Option<breakpoints::Ready>>,
+    /// Not for one that was started to restore.
+    breakpoints: Option<JoinHandle<Option<breakpoints::Ready>>>,
     log: PathBuf,
     /// CRIU's names of what it inherits, from [`INHERITED`] on.
     inherited: Vec<String>,
@@ -99,49 +101,55 @@ pub struct Start<'a> {
     pub pids_above: i32,
 }
 
+impl<'a> Start<'a> {
+    /// A worker among the host's processes and mounts, with nothing from elsewhere.
+    pub const fn at(images: &'a Path, work: &'a Path) -> Self {
+        Self {
+            images,
+            work,
+            cgroups: Vec::new(),
+            own_mounts: false,
+            feature_cache: None,
+            inherited: Vec::new(),
+            packer: None,
+            pids_above: 0,
+        }
+    }
+}
+
 impl Worker {
     /// Starts a worker.
     pub async fn start(criu: &Criu, shim: &Shim, start: Start<'_>) -> Result<Self> {
         criu.usable()?;
         let breakpoints = tokio::task::spawn_blocking(breakpoints::Ready::make);
-        let open = |path: &Path| {
-            File::open(path)
-                .map_err(|e| Error::Unavailable(Report::new(format!("open {}", path.display())).because(e)))
-        };
-        let (images, folder) = (open(start.images)?, open(start.work)?);
-        let (ours, theirs) =
-            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-                .map_err(|e| Error::Unavailable(Report::new("make a socket for CRIU").because(e)))?;
-        let path = match start.packer {
-            Some(packer) => format!("{}:{}", tar::folder(start.work, packer)?.display(), search_path()),
-            None => search_path(),
-        };
-        let program = Program {
-            argv: vec![
-                criu.program().display().to_string(),
-                "--work-dir".to_owned(),
-                WORK.to_owned(),
-                "swrk".to_owned(),
-                SOCKET.to_string(),
-            ],
-            env: vec![("PATH".to_owned(), path)],
-            cwd: Some("/".into()),
-            cgroups: start.cgroups,
-            stderr: Output::File(start.work.join("stderr.log")),
-            own_mounts: start.own_mounts,
-            private_feature_cache: start.feature_cache.map(Path::to_owned),
-            pids_above: start.pids_above,
-            ..Program::default()
-        };
-        let mut descriptors = vec![theirs.as_fd(), images.as_fd(), folder.as_fd()];
-        descriptors.extend(start.inherited.iter().map(|(_, descriptor)| descriptor.as_fd()));
-        let running = shim.work(program, &descriptors).await?;
-        nix::fcntl::fcntl(&ours, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))
+        let Prepared { program, socket, descriptors } = Prepared::new(criu, &start)?;
+        let running = shim.work(program, &borrowed(&descriptors, &start)).await?;
+        Ok(Self { breakpoints: Some(breakpoints), ..Self::over(socket, running, start)? })
+    }
+
+    /// Starts one to restore as a child of ours, without a shim. This process must have one thread.
+    pub fn start_as_child(criu: &Criu, start: Start<'_>) -> Result<Self> {
+        criu.usable()?;
+        let Prepared { program, socket, descriptors } = Prepared::new(criu, &start)?;
+        let copies: Result<Vec<OwnedFd>, _> =
+            borrowed(&descriptors, &start).iter().map(BorrowedFd::try_clone_to_owned).collect();
+        let copies = copies.map_err(|e| Error::Unavailable(Report::new("copy descriptors").because(e)))?;
+        let started = crate::shim::program::start(&program, &copies, start.own_mounts);
+        let started = started
+            .map_err(|failure| Error::Unavailable(Report::new(failure.message).because(failure.errno)))?;
+        let pid = started.pid.as_raw();
+        // Nobody but us reaps it.
+        let running = Running { pid, pidfd: PidFd::open(pid).ok(), pipes: Vec::new() };
+        Self::over(socket, running, start)
+    }
+
+    fn over(socket: OwnedFd, running: Running, start: Start<'_>) -> Result<Self> {
+        nix::fcntl::fcntl(&socket, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))
             .map_err(|e| Error::Internal(Report::new("set up the socket to CRIU").because(e)))?;
-        let socket = watch(ours, Interest::READABLE | Interest::WRITABLE)
+        let socket = watch(socket, Interest::READABLE | Interest::WRITABLE)
             .map_err(|e| Error::Internal(Report::new("watch the socket to CRIU").because(e)))?;
         let inherited = start.inherited.into_iter().map(|(key, _)| key).collect();
-        Ok(Self { socket, running, breakpoints, log: start.work.to_owned(), inherited })
+        Ok(Self { socket, running, breakpoints: None, log: start.work.to_owned(), inherited })
     }
 
     /// Its pid in the shim's namespace: above those of whatever was there before it.
@@ -160,7 +168,10 @@ impl Worker {
         during: &mut dyn DuringDump,
     ) -> Result<()> {
         // Not having them is no reason not to dump.
-        let _ready = (&mut self.breakpoints).await;
+        let _ready = match &mut self.breakpoints {
+            Some(breakpoints) => breakpoints.await.ok().flatten(),
+            None => None,
+        };
         let default_mode = if target.with_cgroups { CGROUPS_SOFT } else { CGROUPS_IGNORE };
         let opts = Opts {
             pid: Some(target.pid),
@@ -314,6 +325,57 @@ impl Worker {
             let _ = tokio::time::timeout(EXIT_MAX, pidfd.ended()).await;
         }
     }
+}
+
+/// What a worker is started of.
+struct Prepared {
+    program: Program,
+    /// Our end.
+    socket: OwnedFd,
+    /// Its end, the folder of images, its working folder.
+    descriptors: [OwnedFd; 3],
+}
+
+impl Prepared {
+    fn new(criu: &Criu, start: &Start<'_>) -> Result<Self> {
+        let open = |path: &Path| {
+            File::open(path)
+                .map(OwnedFd::from)
+                .map_err(|e| Error::Unavailable(Report::new(format!("open {}", path.display())).because(e)))
+        };
+        let (images, folder) = (open(start.images)?, open(start.work)?);
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+                .map_err(|e| Error::Unavailable(Report::new("make a socket for CRIU").because(e)))?;
+        let path = match start.packer {
+            Some(packer) => format!("{}:{}", tar::folder(start.work, packer)?.display(), search_path()),
+            None => search_path(),
+        };
+        let program = Program {
+            argv: vec![
+                criu.program().display().to_string(),
+                "--work-dir".to_owned(),
+                WORK.to_owned(),
+                "swrk".to_owned(),
+                SOCKET.to_string(),
+            ],
+            env: vec![("PATH".to_owned(), path)],
+            cwd: Some("/".into()),
+            cgroups: start.cgroups.clone(),
+            stderr: Output::File(start.work.join("stderr.log")),
+            own_mounts: start.own_mounts,
+            private_feature_cache: start.feature_cache.map(Path::to_owned),
+            pids_above: start.pids_above,
+            ..Program::default()
+        };
+        Ok(Self { program, socket: ours, descriptors: [theirs, images, folder] })
+    }
+}
+
+/// Its descriptors from [`SOCKET`] on.
+fn borrowed<'a>(own: &'a [OwnedFd; 3], start: &'a Start<'_>) -> Vec<BorrowedFd<'a>> {
+    let inherited = start.inherited.iter().map(|(_, descriptor)| descriptor.as_fd());
+    own.iter().map(AsFd::as_fd).chain(inherited).collect()
 }
 
 /// Whether CRIU's code was left inside a process by a worker that was killed: such a process cannot be trusted.

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use super::Fact;
 use super::criu::{Found, find_program};
+use crate::freeze::Cgroup;
 use crate::process::command::Command;
+use crate::systemd::Systemd;
 
 /// What `runc` gives us from `CRIU` 3 on.
 const CRIU_MAJOR_MIN: u32 = 3;
@@ -22,6 +24,7 @@ pub(super) async fn examine(criu: Option<&Found>) -> Vec<Fact> {
         podman(version("podman").await.as_deref(), said("podman", &PODMAN_RUNTIME).await.as_deref()),
         docker(version("docker").await.as_deref(), said("docker", &DOCKER_DAEMON).await.as_deref()),
         crun(version("crun").await.as_deref()),
+        systemd(Systemd::new().is_stopping().await.is_ok()),
     ]
 }
 
@@ -53,6 +56,17 @@ pub(super) async fn answer(name: &str, arguments: &[&str]) -> Option<String> {
 fn number_in(line: &str) -> &str {
     let words = line.split([' ', ',']);
     words.into_iter().find(|word| word.starts_with(|c: char| c.is_ascii_digit())).unwrap_or(line)
+}
+
+fn systemd(answers: bool) -> Fact {
+    const TOPIC: &str = "systemd";
+    if !answers {
+        return Fact::note(TOPIC, "it does not answer over D-Bus: no services that are units");
+    }
+    match Cgroup::of_unit("/") {
+        Ok(_) => Fact::ok(TOPIC, "units: checkpoint and restore"),
+        Err(error) => Fact::note(TOPIC, format!("no services that are units: {error}")),
+    }
 }
 
 fn runc(version: Option<&str>, criu: Option<&Found>) -> Fact {

@@ -17,8 +17,8 @@ use super::protocol::{Output, Program, User};
 use super::sandbox;
 
 /// A program that runs.
-pub(super) struct Started {
-    pub(super) pid: Pid,
+pub(crate) struct Started {
+    pub(crate) pid: Pid,
     /// The read ends of pipes, and where their content goes.
     pub(super) pumps: Vec<(OwnedFd, Output)>,
     /// The program's descriptor and CRIU's name of the pipe behind it.
@@ -26,13 +26,13 @@ pub(super) struct Started {
 }
 
 /// Why a program does not run.
-pub(super) struct Failure {
-    pub(super) errno: Errno,
-    pub(super) message: String,
+pub(crate) struct Failure {
+    pub(crate) errno: Errno,
+    pub(crate) message: String,
 }
 
-/// Starts a program; `descriptors` become its 3, 4, ...
-pub(super) fn start(
+/// Starts a program; `descriptors` become its 3, 4, ... The process must have one thread.
+pub(crate) fn start(
     program: &Program,
     descriptors: &[OwnedFd],
     in_own_mounts: bool,

@@ -56,7 +56,7 @@ pub(super) fn show_feature_cache(cache: &Path) -> std::io::Result<()> {
 }
 
 /// The next pid of this namespace is above this one.
-pub(super) fn raise_pids(above: i32) -> std::io::Result<()> {
+pub(crate) fn raise_pids(above: i32) -> std::io::Result<()> {
     let last = std::fs::read_to_string(LAST_PID)?;
     if last.trim().parse().is_ok_and(|last: i32| last < above) {
         #[expect(clippy::disallowed_methods, reason = "a setting of the kernel, not a file of ours")]

@@ -1,7 +1,5 @@
 //! The nodes of the cluster, and taking this one out of it for a while.
 
-use std::time::Duration;
-
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -11,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::Api;
 use super::answer::{ErrorBody, Failure};
 use super::services::{ActionBody, parse, wait};
+use crate::drain::{Occasion, bring_to_safety};
 use crate::notices::answer;
-use crate::status::{Action, Answer};
+use crate::status::Answer;
 use crate::tenure::{NodeSeen, Nodes};
 
 /// What became of one service when its node was drained.
@@ -46,12 +45,8 @@ pub(super) async fn drain(
     let mut drained = Vec::new();
     for service in api.control.status().await.services {
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-        let held = service.lease.map(|lease| lease.role == "holder");
-        let Answer { outcome, text, .. } = match held {
-            Some(true) => moved(&api, &service.name, left).await,
-            Some(false) => answer("done", "not held by this node"),
-            None => kept(&api, &service.name, &service.state, left).await,
-        };
+        let Answer { outcome, text, .. } =
+            bring_to_safety(&api.control, &service, Occasion::Drain, left).await;
         drained.push(DrainedService { service: service.name, outcome, text });
     }
     Ok(Json(drained))
@@ -62,30 +57,6 @@ pub(super) async fn drain(
 pub(super) async fn undrain(State(api): State<Api>) -> Result<Json<Answer>, Failure> {
     known(&api)?.set_draining(false)?;
     Ok(Json(answer("done", "this node takes services over again")))
-}
-
-async fn moved(api: &Api, service: &str, limit: Duration) -> Answer {
-    let moved = api.control.move_to(service, None, limit).await;
-    moved.unwrap_or_else(|unknown| answer("failed", unknown.to_string()))
-}
-
-/// Nobody else may run it. If it is so configured, an image is taken that survives whatever comes.
-async fn kept(api: &Api, service: &str, state: &str, limit: Duration) -> Answer {
-    let wanted = match policies::id::ServiceName::try_from(service) {
-        Ok(name) => api.control.parts(&name).await.is_ok_and(|parts| parts.policy.cadence.on_drain),
-        Err(_) => false,
-    };
-    let stays = "no other node may run it: it has no `failover`";
-    if !wanted || state != "running" {
-        return answer("stays", stays);
-    }
-    match api.control.ask(service, Action::Checkpoint, limit).await {
-        Ok(Answer { outcome, image: Some(image), .. }) if outcome == "done" => {
-            answer("stays", format!("{stays}; image {image} was taken"))
-        }
-        Ok(failed) => answer(&failed.outcome, format!("{stays}; {}", failed.text)),
-        Err(unknown) => answer("failed", unknown.to_string()),
-    }
 }
 
 fn known(api: &Api) -> Result<&Nodes, Failure> {

@@ -19,12 +19,12 @@ pub(crate) fn read(file: &Path) -> Result<Config, Failure> {
 }
 
 /// Says what is wrong, or what would be done.
-pub(crate) fn check(screen: &Screen, file: Option<&Path>) -> Result<(), Failure> {
+pub(crate) async fn check(screen: &Screen, file: Option<&Path>) -> Result<(), Failure> {
     let file =
         file.ok_or_else(|| Failure::Invalid("name the file: supervisor check --config FILE".to_owned()))?;
     let (text, origin) = (load(file)?, file.display().to_string());
     let errors = match parse(&text, &origin) {
-        Ok(config) => return usable(screen, &origin, &config),
+        Ok(config) => return usable(screen, &origin, &config).await,
         Err(errors) => errors,
     };
     if screen.is_json() {
@@ -35,16 +35,33 @@ pub(crate) fn check(screen: &Screen, file: Option<&Path>) -> Result<(), Failure>
     Err(Failure::Invalid(format!("{origin} cannot be used")))
 }
 
-/// The text has no mistakes; the keys that it names may be absent, open to others, or no keys.
-fn usable(screen: &Screen, origin: &str, config: &Config) -> Result<(), Failure> {
-    let keys = assemble::keys(&config.store).map_err(|e| e.to_string());
+/// The text has no mistakes; the keys that it names may be absent, open to others, or no keys, and its watchdog none.
+async fn usable(screen: &Screen, origin: &str, config: &Config) -> Result<(), Failure> {
+    let keys = assemble::keys(&config.store).map(drop).map_err(|e| e.to_string());
+    let watchdog = assemble::watchdog(&config.cluster).map_or(Ok(()), |wanted| wanted.examine());
+    let watchdog = watchdog.map_err(|e| e.to_string());
+    let units = units(config).await;
     if screen.is_json() {
-        let report = Report::new(keys.is_ok(), config.warnings());
-        screen.json(&Report { keys: keys.as_ref().err().cloned(), ..report })?;
-    } else if keys.is_ok() {
-        screen.print(&(shown(origin, config) + &certificates(config)))?;
+        let report = Report::new(keys.is_ok() && watchdog.is_ok(), config.warnings());
+        let (keys, watchdog) = (keys.as_ref().err().cloned(), watchdog.as_ref().err().cloned());
+        screen.json(&Report { keys, watchdog, units, ..report })?;
+    } else if keys.is_ok() && watchdog.is_ok() {
+        let units: String = units.iter().map(|doubt| format!("\nnote: {doubt}\n")).collect();
+        screen.print(&(shown(origin, config) + &certificates(config) + &units))?;
     }
-    keys.map(drop).map_err(|why| Failure::Invalid(format!("{origin} cannot be used: {why}")))
+    keys.and(watchdog).map_err(|why| Failure::Invalid(format!("{origin} cannot be used: {why}")))
+}
+
+/// What is doubtful about units, where there is a systemd to be asked.
+async fn units(config: &Config) -> Vec<String> {
+    let systemd = engine::systemd::Systemd::new();
+    let mut doubts = Vec::new();
+    for service in config.services.values() {
+        if let Runtime::Systemd(of) = &service.runtime {
+            doubts.extend(engine::runtime::systemd::doubts(&systemd, &of.unit).await);
+        }
+    }
+    doubts
 }
 
 fn load(file: &Path) -> Result<String, Failure> {
@@ -63,6 +80,10 @@ struct Report<'a> {
     mistakes: Vec<Mistake<'a>>,
     /// What is wrong with the keys of images, which are not in the file.
     keys: Option<String>,
+    /// What is wrong with the watchdog.
+    watchdog: Option<String>,
+    /// What is doubtful about units of systemd.
+    units: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -86,7 +107,7 @@ impl<'a> Report<'a> {
             message: &mistake.message,
             hint: mistake.hint.as_deref(),
         });
-        Self { usable, mistakes: mistakes.collect(), keys: None }
+        Self { usable, mistakes: mistakes.collect(), keys: None, watchdog: None, units: Vec::new() }
     }
 }
 
@@ -158,6 +179,7 @@ fn runtime(runtime: &Runtime) -> String {
         Runtime::Podman(podman) => {
             format!("podman, {}", container(&podman.container, podman.recipe.as_ref()))
         }
+        Runtime::Systemd(systemd) => format!("systemd, the unit {}", systemd.unit),
         Runtime::Group(members) => {
             let members: Vec<_> = members
                 .iter()
@@ -311,29 +333,43 @@ timeout = "250ms"
         }
     }
 
-    #[test]
-    fn a_key_that_cannot_be_used_is_found_before_the_supervisor_is_started() {
+    #[tokio::test]
+    async fn a_key_that_cannot_be_used_is_found_before_the_supervisor_is_started() {
         let folder = tempfile::tempdir().expect("a folder");
         let (file, key) = (folder.path().join("ha.toml"), folder.path().join("key"));
         let text = format!("[store]\nencryption_key_file = \"{}\"\n{TEXT}", key.display());
         std::fs::write(&file, text).expect("room");
-        let checked = || check(&Screen::plain(), Some(&file));
-        let refused = |expected: &str| {
-            let failure = checked().expect_err(expected);
+        let screen = Screen::plain();
+        let checked = || check(&screen, Some(&file));
+        let refused = async |expected: &str| {
+            let failure = checked().await.expect_err(expected);
             assert!(failure.exit_code() == 2 && failure.to_string().contains(expected), "{failure}");
         };
-        refused("make one: ");
+        refused("make one: ").await;
         std::fs::write(&key, [7; 31]).expect("room");
-        refused("chmod 600");
+        refused("chmod 600").await;
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         std::fs::set_permissions(&key, mode).expect("ours");
-        refused("must hold 32 bytes");
+        refused("must hold 32 bytes").await;
         std::fs::write(&key, [7; 32]).expect("room");
-        checked().expect("a key");
+        checked().await.expect("a key");
     }
 
-    #[test]
-    fn mistakes_are_shown_as_they_are() {
+    #[tokio::test]
+    async fn a_watchdog_that_is_none_is_found_before_the_supervisor_is_started() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("ha.toml");
+        let cluster = "[cluster]\nlease = 'bucket'\nbucket = 'file:///leases'\nwatchdog = '/dev/null'\n";
+        std::fs::write(&file, format!("{cluster}{TEXT}")).expect("room");
+        let failure = check(&Screen::plain(), Some(&file)).await.expect_err("no watchdog");
+        assert!(
+            failure.exit_code() == 2 && failure.to_string().contains("/dev/null is no watchdog"),
+            "{failure}"
+        );
+    }
+
+    #[tokio::test]
+    async fn mistakes_are_shown_as_they_are() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("ha.toml");
         std::fs::write(&file, "[servic.a]\n[node]\nnane = 1\n").expect("room");
@@ -341,8 +377,8 @@ timeout = "250ms"
         assert_eq!(failure.exit_code(), 2);
         let text = failure.to_string();
         assert!(text.contains("ha.toml: 2 errors") && text.contains("servic"), "{text}");
-        assert_eq!(check(&Screen::plain(), Some(&file)).expect_err("two mistakes").exit_code(), 2);
-        assert_eq!(check(&Screen::plain(), None).expect_err("no file").exit_code(), 2);
+        assert_eq!(check(&Screen::plain(), Some(&file)).await.expect_err("two mistakes").exit_code(), 2);
+        assert_eq!(check(&Screen::plain(), None).await.expect_err("no file").exit_code(), 2);
         assert_eq!(read(Path::new("/nonexistent/ha.toml")).expect_err("no file").exit_code(), 2);
     }
 }

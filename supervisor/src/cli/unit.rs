@@ -5,6 +5,8 @@
 
 use std::path::Path;
 
+use engine::systemd::{is_plain, word};
+
 use super::failure::Failure;
 
 const TEMPLATE: &str = include_str!("unit/supervisor.service");
@@ -27,19 +29,6 @@ fn whole(path: &Path) -> Result<&str, Failure> {
         true => Err(refused("systemd needs a path without control characters")),
         false => Ok(text),
     }
-}
-
-fn is_plain(c: char) -> bool {
-    c.is_ascii_alphanumeric() || "/._+-".contains(c)
-}
-
-/// One word of a command line of systemd's, where `%` and `$` have a meaning of their own.
-fn word(text: &str) -> String {
-    if text.chars().all(is_plain) {
-        return text.to_owned();
-    }
-    let escaped = text.replace('\\', r"\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$");
-    format!("\"{escaped}\"")
 }
 
 #[cfg(test)]

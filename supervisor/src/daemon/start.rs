@@ -11,6 +11,7 @@ use engine::address::{Address, Addresses};
 use engine::compat::Host;
 use engine::criu::Criu;
 use engine::error::Report;
+use engine::fence::watchdog::Watchdog;
 use engine::freeze::Hierarchies;
 use engine::images::{Store, Swept};
 use engine::journal::Journal;
@@ -18,6 +19,7 @@ use engine::lock::Lock;
 use engine::process::command::Command;
 use engine::replica::Epochs;
 use engine::replica::peer::Holding;
+use engine::systemd::Systemd;
 use policies::id::{NodeName, ServiceName};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -70,6 +72,7 @@ pub(super) async fn start(
     tell_swept(&events, &swept);
     tell_encryption(&events, &store)?;
     let tenures = Tenures::default();
+    watch(&config, &tenures)?;
     let node = Node {
         name: ground.node.clone(),
         store: store.clone(),
@@ -135,6 +138,16 @@ pub(super) async fn start(
         stop,
         _locks: locks,
     })
+}
+
+/// A watchdog watches where leases can be lost.
+fn watch(config: &Config, tenures: &Tenures) -> engine::Result<()> {
+    let leased = config.services.values().any(|service| service.failover.is_some());
+    if let Some(wanted) = crate::assemble::watchdog(&config.cluster).filter(|_| leased) {
+        let margin = wanted.settings.stop_margin;
+        tenures.watch_by(Watchdog::start(wanted)?, margin);
+    }
+    Ok(())
 }
 
 /// Addresses of services that are not configured any more. Those of others are taken again, or released when it is seen that they are not ours.
@@ -287,6 +300,7 @@ async fn ground(config: &Config) -> anyhow::Result<Ground> {
         criu: Arc::new(criu),
         hierarchies: Hierarchies::find()?,
         runc: runc().await,
+        systemd: Systemd::new(),
     })
 }
 

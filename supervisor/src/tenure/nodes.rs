@@ -162,6 +162,12 @@ impl Nodes {
         Ok(())
     }
 
+    /// The same, or no longer, until the supervisor is started again. What is remembered stays so.
+    pub(crate) fn drain_for_now(&self, draining: bool) {
+        self.inner.draining.store(draining || self.inner.mark.exists(), Ordering::SeqCst);
+        self.news();
+    }
+
     /// The node that is to have a service: the one that is asked for, or the best.
     ///
     /// # Errors

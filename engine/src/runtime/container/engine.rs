@@ -146,7 +146,7 @@ pub(super) fn ended(exit_code: i32, out_of_memory: bool) -> Ended {
         code @ 129..=192 => code - 128,
         code => (code & 0xff) << 8,
     };
-    Ended { status: Some(status), out_of_memory, fenced: false }
+    Ended { status: Some(status), out_of_memory, ..Ended::default() }
 }
 
 #[cfg(test)]
