@@ -356,7 +356,7 @@ mod tests {
     async fn a_watchdog_goes_by_the_first_limit_until_nothing_runs_under_it() {
         let (tenures, names) =
             (Tenures::default(), ["a", "b"].map(|n| ServiceName::try_from(n).expect("a name")));
-        let _wishes = names.each_ref().map(|name| tenures.enter(name));
+        let _wishes = names.each_ref().map(|name| tenures.enter(name, None));
         assert_eq!(tenures.first_limit(), None, "nothing is held");
         tenures.held(&names[0], Epoch(1), at(10));
         tenures.held(&names[1], Epoch(1), at(5));
