@@ -27,7 +27,12 @@ pub(super) fn check(raw: &Raw, rules: &mut Rules<'_>) {
         }
         if matches!(member.service.runtime, Runtime::Systemd(_)) {
             let hint = "leave `group` out: systemd starts and ends units by itself";
-            rules.error(&format!("service/{name}/systemd"), &[], "a unit cannot be a member of a group", hint);
+            rules.error(
+                &format!("service/{name}/systemd"),
+                &[],
+                "a unit cannot be a member of a group",
+                hint,
+            );
         }
         for key in OF_THE_GROUP {
             misplaced(name, group, key, rules);
