@@ -20,6 +20,7 @@ mod timers;
 mod worker;
 
 pub use connections::close_connections;
+pub(crate) use connections::close_outer_connections;
 pub use options::{Afterwards, Network, Options, SharedOptions, Tcp};
 pub use timers::keep_timers;
 pub use worker::{DumpTarget, DuringDump, Start, Worker, left_code_in};

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 
 use crate::checkpoint::{BeforeEnd, Cut, WhileFrozen};
 use crate::criu::network::Hold;
-use crate::criu::{Criu, SharedOptions, Tcp};
+use crate::criu::{Criu, SharedOptions, Tcp, close_outer_connections};
 use crate::error::{Error, Report, Result};
 use crate::fence::Fence;
 use crate::freeze::{Cgroup, Hierarchies};
@@ -439,15 +439,25 @@ impl Place {
     }
 
     /// What finishes CRIU's images: with the keeping of them while the service still stands still, if it is to end; else when it runs again.
+    /// Then it will have gone on with its connections, and the image has only those within (within a group, if it is a member's dump:
+    /// the group knows).
     fn finishing<'a>(
         &'a self,
         keep: Option<Keep>,
+        part_of: Option<&Arc<Cut>>,
         complete: impl Future<Output = Result<()>> + Send + 'a,
         images: &'a Path,
         pid: i32,
         state: serde_json::Value,
     ) -> (Option<BeforeEnd<'a>>, BeforeEnd<'a>) {
-        let Some(keep) = keep else { return (None, Box::pin(complete)) };
+        let closes = part_of.is_none() && self.options.get().tcp != Tcp::Close;
+        let Some(keep) = keep else {
+            let afterwards = async move {
+                complete.await?;
+                if closes { close_outer_connections(&[images.to_owned()]) } else { Ok(()) }
+            };
+            return (None, Box::pin(afterwards));
+        };
         let before_end = async move {
             complete.await?;
             self.hold_connections(images, pid).await?;

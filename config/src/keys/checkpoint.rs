@@ -101,7 +101,9 @@ const KEYS: &[Key] = &[
         Kind::Choice(words::<Tcp>),
         "\"skip_in_flight\"",
         "TCP connections: kept but for those still being set up (`skip_in_flight`), kept, with no \
-            checkpoint while one is being set up (`established`), or restored closed (`close`). docker \
+            checkpoint while one is being set up (`established`), or restored closed (`close`). What is kept \
+            lives on through suspend, resume and moves. An image after which the service ran on, as those of the \
+            cadence, keeps only connections within the service (or its group): the others have gone on, too. docker \
             passes no such option on to a restore: there, connections are kept only if the host's \
             `/etc/criu/runc.conf` has a line `tcp-established`.",
     ),

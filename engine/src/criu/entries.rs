@@ -11,30 +11,53 @@ pub(super) const COMMON_MAGIC: u32 = 0x5456_4319;
 
 /// Replaces each message of a file; `what` that is for stands in an error.
 pub(super) fn edit(path: &Path, what: &str, change: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Result<()> {
-    let bytes = std::fs::read(path)
-        .map_err(|e| Error::Unavailable(Report::new(format!("read {}", path.display())).because(e)))?;
-    let edited = edited(&bytes, change).ok_or_else(|| {
-        Error::Refused(Report::new(format!("{what} in {}: it is not as CRIU 4 writes it", path.display())))
-    })?;
+    let bytes = bytes(path)?;
+    let edited = edited(&bytes, change).ok_or_else(|| not_understood(path, what))?;
     if edited == bytes {
         return Ok(());
     }
     durable::atomic_write_volatile(path, &edited, 0o600)
 }
 
+/// Each message of a file.
+pub(super) fn read(path: &Path, what: &str) -> Result<Vec<Vec<u8>>> {
+    let bytes = bytes(path)?;
+    let (_, entries) = entries(&bytes).ok_or_else(|| not_understood(path, what))?;
+    Ok(entries.into_iter().map(<[u8]>::to_vec).collect())
+}
+
+fn bytes(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path)
+        .map_err(|e| Error::Unavailable(Report::new(format!("read {}", path.display())).because(e)))
+}
+
+fn not_understood(path: &Path, what: &str) -> Error {
+    Error::Refused(Report::new(format!("{what} in {}: it is not as CRIU 4 writes it", path.display())))
+}
+
 fn edited(bytes: &[u8], change: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
-    let first = u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?);
-    let (magic, mut rest) = bytes.split_at_checked(if first == COMMON_MAGIC { 8 } else { 4 })?;
+    let (magic, entries) = entries(bytes)?;
     let mut out = magic.to_vec();
-    while !rest.is_empty() {
-        let (length, behind) = rest.split_first_chunk::<4>()?;
-        let (entry, behind) = behind.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+    for entry in entries {
         let entry = change(entry)?;
         out.extend_from_slice(&u32::try_from(entry.len()).ok()?.to_le_bytes());
         out.extend_from_slice(&entry);
-        rest = behind;
     }
     Some(out)
+}
+
+/// A file's magic and its messages.
+fn entries(bytes: &[u8]) -> Option<(&[u8], Vec<&[u8]>)> {
+    let first = u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?);
+    let (magic, mut rest) = bytes.split_at_checked(if first == COMMON_MAGIC { 8 } else { 4 })?;
+    let mut found = Vec::new();
+    while !rest.is_empty() {
+        let (length, behind) = rest.split_first_chunk::<4>()?;
+        let (entry, behind) = behind.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        found.push(entry);
+        rest = behind;
+    }
+    Some((magic, found))
 }
 
 /// One field of a message.

@@ -15,7 +15,7 @@ mod keep;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,7 @@ use super::{
     Attached, Dump, Dumped, Effect, Ended, Features, Folders, Handle, Instance, Keep, RestoreFrom, Runtime,
 };
 use crate::checkpoint::{Cut, WhileFrozen};
+use crate::criu::close_outer_connections;
 use crate::criu::network::{Hold, between};
 use crate::error::{Error, Report, Result};
 use crate::freeze::Cgroup;
@@ -124,6 +125,7 @@ impl Group {
         let cut = Cut::new(self.members.len(), dump.limit);
         let seen: Arc<Mutex<Vec<Connection>>> = Arc::default();
         let mut first = Some(look_between(instance.handle.cgroups(), Arc::clone(&seen), dump.while_frozen));
+        let ends = dump.before_end.is_some();
         let joint =
             dump.before_end.map(|keep| Joint::new(self.members.len(), dump.limit, seen.clone(), keep));
         let dumps: FuturesUnordered<_> = self
@@ -140,7 +142,6 @@ impl Group {
                             files::flatten(&flat, &name).and_then(|()| joint.keep(name, state))
                         })
                     });
-                    let ends = before_end.is_some();
                     let own = Dump {
                         images: &folder,
                         limit: dump.limit,
@@ -154,20 +155,27 @@ impl Group {
                         cut.give_up();
                     }
                     let dumped = dumped.map_err(|error| of_member(member, error))?;
-                    if !ends {
-                        files::flatten(&folder, &member.name)?;
-                    }
                     Ok((member.name.clone(), dumped))
                 }
             })
             .collect();
         // To its end with each: none may be left half-way.
         let dumped = all_of(dumps).await?;
+        if !ends {
+            self.run_on(dump.images)?;
+        }
         let pause = dumped.iter().map(|(_, dumped)| dumped.pause).max().unwrap_or_default();
         let thawed = dumped.iter().map(|(_, dumped)| dumped.thawed).max().unwrap_or_else(Instant::now);
         let members = dumped.into_iter().map(|(name, dumped)| (name, dumped.state)).collect();
         let between = std::mem::take(&mut *lock(&seen));
         Ok(Dumped { pause, thawed, state: Noted { members, between }.written()? })
+    }
+
+    /// Finishes the images of members that have gone on: only connections between them are left.
+    fn run_on(&self, images: &Path) -> Result<()> {
+        let folders: Vec<_> = self.members.iter().map(|member| images.join(&member.name)).collect();
+        close_outer_connections(&folders)?;
+        self.members.iter().zip(&folders).try_for_each(|(one, folder)| files::flatten(folder, &one.name))
     }
 
     async fn restore_now(&self, from: RestoreFrom<'_>) -> Result<Instance> {

@@ -173,8 +173,14 @@ impl Process {
             keep_timers(images)?;
             self.still(ready, shim).await
         };
-        let (before_end, afterwards) =
-            self.place.finishing(dump.before_end, complete, images, instance.handle.pid, state.clone());
+        let (before_end, afterwards) = self.place.finishing(
+            dump.before_end,
+            dump.cut.as_ref(),
+            complete,
+            images,
+            instance.handle.pid,
+            state.clone(),
+        );
         let plan = Plan {
             target: DumpTarget { pid: instance.handle.inner_pid, ..DumpTarget::default() },
             cgroup: &instance.handle.cgroup,

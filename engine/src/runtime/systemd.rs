@@ -228,7 +228,7 @@ impl SystemdUnit {
         let images = dump.images;
         let complete = async move { keep_timers(images) };
         let (before_end, afterwards) =
-            self.place.finishing(dump.before_end, complete, images, pid, state.clone());
+            self.place.finishing(dump.before_end, dump.cut.as_ref(), complete, images, pid, state.clone());
         // CRIU would have them end nowhere; the restore has others for them.
         let external = left.streams.iter().map(|stream| format!("unix[{}]", stream.inode)).collect();
         let plan = Plan {

@@ -24,7 +24,7 @@ use policies::lease::holder::{self, Holder};
 use policies::lease::standby::{self, Standby};
 use policies::lease::{AtRest, Moment, Replicated};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use self::leave::Leaving;
@@ -104,7 +104,7 @@ struct Task {
     /// Goes with the service.
     address: Option<Address>,
     /// It is being taken.
-    taking: Option<AbortHandle>,
+    taking: Option<JoinHandle<()>>,
     standby: Standby,
     holder: Option<(Holder, Held)>,
     /// The lease is one that an earlier supervisor of this node had acquired.

@@ -46,7 +46,8 @@ pub(in crate::runtime) async fn container(
         pids_above: 0,
     };
     let worker = Worker::start(&place.criu, shim, start).await?;
-    let (before_end, afterwards) = place.finishing(dump.before_end, complete, images, pid, noted.clone());
+    let (before_end, afterwards) =
+        place.finishing(dump.before_end, dump.cut.as_ref(), complete, images, pid, noted.clone());
     let plan = Plan {
         target,
         cgroup: &instance.handle.cgroup,

@@ -56,13 +56,15 @@ impl Task {
                 tokio::time::sleep(AGAIN_AFTER).await;
             }
         });
-        self.taking = Some(taking.abort_handle());
+        self.taking = Some(taking);
     }
 
     pub(super) async fn release_address(&mut self) {
         let Some(address) = self.address.clone() else { return };
         if let Some(taking) = self.taking.take() {
             taking.abort();
+            // Its end is waited for: the address would come right after it has gone.
+            let _ = taking.await;
         }
         if let Err(error) = self.ground.addresses.release(&address).await {
             self.tell("address-failed", format!("{address} may still be on this host: {error}"));
