@@ -302,6 +302,20 @@ fn nothing_older_than_acknowledged_is_restored_and_the_lease_goes_back() {
 }
 
 #[test]
+fn what_is_given_back_is_left_to_others_for_a_while() {
+    let mut standby = standby(Former::FencesItself, Duration::ZERO);
+    told(&mut standby, at(0), seen(7, None));
+    standby.handle(at(10), standby::Event::Acquired { epoch: Epoch(5) });
+    assert_eq!(standby.handle(at(30_010), standby::Event::DeadlinePassed), Some(standby::Command::Release));
+    // Let go at once, and free: for others.
+    assert_eq!(standby.handle(at(30_020), standby::Event::Lost), None);
+    assert_eq!(told(&mut standby, at(30_030), seen(9, None)), None);
+    assert_eq!(standby.deadline(), Some(at(40_010).monotonic));
+    assert_eq!(standby.handle(at(40_010), standby::Event::DeadlinePassed), Some(standby::Command::Read));
+    assert!(matches!(told(&mut standby, at(40_020), seen(9, None)), Some(standby::Command::Acquire(_))));
+}
+
+#[test]
 fn an_epoch_that_is_not_higher_is_not_believed() {
     let mut standby = standby(Former::FencesItself, Duration::ZERO);
     told(&mut standby, at(0), seen(7, None));

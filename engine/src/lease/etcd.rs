@@ -41,7 +41,8 @@ pub struct Handle {
 /// Where etcd is.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// `http://host:port` or `https://host:port` each; asked in this order, beginning with the one that answered last.
+    /// `http://host:port` or `https://host:port` each; asked in this order, beginning with the one that answered last, the next
+    /// one as soon as those before it have kept us waiting.
     pub endpoints: Vec<String>,
     /// What all keys begin with.
     pub prefix: String,
@@ -182,16 +183,23 @@ impl Etcd {
         let (holder_key, state_key) = (self.holder_key(&held.service), self.state_key(&held.service));
         let mut compare = vec![Compare::revision(&holder_key, handle.revision)];
         let mut success = Vec::new();
-        if let Some((revision, state)) = self.newly_said(held, legacy).await? {
-            compare.push(Compare::revision(&state_key, revision));
-            success.push(Operation::put(&state_key, &state)?);
+        let newest = self.newly_said(held, legacy).await?;
+        if let Some((revision, state)) = &newest {
+            compare.push(Compare::revision(&state_key, *revision));
+            success.push(Operation::put(&state_key, state)?);
         }
         let transaction = Transaction { compare, success, failure: self.look(&held.service) };
         let outcome = self.gateway.transact(&transaction).await?;
         if outcome.succeeded {
             return Ok(());
         }
+        // The state may have been written by the same request at another endpoint, whose answer was late.
         let state: Option<Entry<StateKey>> = outcome.entry(1)?;
+        if ours(outcome.entry(0)?, &held.claim) == Some(handle.revision) {
+            let text = "renew a lease in etcd: what is said with it changes just now";
+            let said = state.is_some_and(|state| newest.is_some_and(|(_, newest)| state.value == newest));
+            return if said { Ok(()) } else { Err(Error::Unavailable(Report::new(text))) };
+        }
         let whose = state.map_or_else(
             || "its state is gone".to_owned(),
             |state| format!("the last epoch is {}, {}'s", state.value.epoch, state.value.node),

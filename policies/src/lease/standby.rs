@@ -9,7 +9,7 @@
 //! From [`Event::Acquired`] on the lease is a [`Holder`](super::holder::Holder)'s too, which renews it and may lose it
 //! again; then this is told [`Event::Lost`]. It refuses to take over what it has not acquired, to acquire what it has not
 //! seen go, and to begin from an image older than one acknowledged as replicated: without such an image it gives the lease
-//! back, for another standby may have it.
+//! back, for another standby may have it, and does not try for it again before the others had their turn.
 
 use std::time::Duration;
 
@@ -63,6 +63,7 @@ enum State {
     TakingOver {
         won: Won,
     },
+    /// Also after it has been let go: until `again_at` it is left to others.
     Releasing {
         again_at: Instant,
     },
@@ -160,10 +161,10 @@ impl Standby {
 
     /// What follows from an event.
     pub fn handle(&mut self, now: Moment, event: Event) -> Option<Command> {
-        if event == Event::Lost {
-            return self.watch(now);
-        }
         match self.state.clone() {
+            // What was let go is left to others for a while.
+            State::Releasing { again_at } if now.monotonic < again_at => None,
+            _ if event == Event::Lost => self.watch(now),
             State::Watching { read_at, kept } => match event {
                 Event::Seen { sighting, answered } => self.seen(now, kept, sighting, answered),
                 _ if now.monotonic >= read_at => self.read(now),
@@ -180,8 +181,8 @@ impl Standby {
                 _ => None,
             },
             State::Finding { won, again_at, until } => self.finding(now, won, again_at, until, event),
-            State::Releasing { again_at } if now.monotonic >= again_at => self.watch(now),
-            State::TakingOver { .. } | State::Releasing { .. } => None,
+            State::Releasing { .. } => self.watch(now),
+            State::TakingOver { .. } => None,
         }
     }
 

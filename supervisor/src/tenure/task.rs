@@ -257,6 +257,7 @@ impl Task {
             Some(standby::Command::TakeOver(epoch, image)) => self.take_over(epoch, image).await,
             Some(standby::Command::Release) => {
                 self.tell("take-over-failed", "no image is new enough here: the lease is let go".to_owned());
+                self.unfit.for_a(self.window, now());
                 self.holder_event(holder::Event::GivenUp).await;
             }
         }

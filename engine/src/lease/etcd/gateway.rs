@@ -1,12 +1,15 @@
 //! etcd's JSON gateway by HTTP/1.1, a connection for each request: nothing to keep alive, nothing to be found dead later.
 //!
-//! Several endpoints are asked one after the other, each within its part of the limit; the one that answered last comes
-//! first. It refuses redirects, and answers longer than 4 MiB.
+//! Several endpoints are asked one after the other, the one that answered last first. The next one is asked as soon as one fails, or has not
+//! answered within its part of the limit; that one may answer still. So an endpoint that is away costs little time, and all being slow is no
+//! failure. A request may take effect more than once. It refuses redirects, and answers longer than 4 MiB.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST};
@@ -38,7 +41,8 @@ pub(super) struct Gateway {
     endpoints: Vec<Endpoint>,
     /// The one that answered last.
     good: AtomicUsize,
-    limit_each: Duration,
+    /// How long an endpoint is alone in being asked.
+    patience: Duration,
 }
 
 struct Endpoint {
@@ -56,7 +60,7 @@ impl Gateway {
         if count == 0 {
             return Err(Error::Invalid(Report::new("use etcd: it has no endpoint")));
         }
-        Ok(Self { endpoints, good: AtomicUsize::new(0), limit_each: limit / count })
+        Ok(Self { endpoints, good: AtomicUsize::new(0), patience: limit / count / 2 })
     }
 
     pub(super) async fn transact(&self, transaction: &Transaction) -> Result<Outcome> {
@@ -84,23 +88,34 @@ impl Gateway {
         }
     }
 
+    /// Whoever calls this limits the time.
     async fn ask(&self, path: &str, body: &Value) -> Result<Value> {
         let body = Bytes::from(body.to_string());
         let first = self.good.load(Ordering::Relaxed);
+        let mut left = (0..self.endpoints.len()).map(|turn| (first + turn) % self.endpoints.len());
+        let mut asked = FuturesUnordered::new();
         let mut last = None;
-        for turn in 0..self.endpoints.len() {
-            let index = (first + turn) % self.endpoints.len();
-            let endpoint = &self.endpoints[index];
-            let what = format!("ask etcd at {}:{}", endpoint.host, endpoint.port);
-            match super::super::within(self.limit_each, &what, endpoint.post(path, body.clone())).await {
-                Err(Error::Unavailable(report)) => last = Some(Error::Unavailable(report)),
-                other => {
+        loop {
+            let next = left.next();
+            if let Some(index) = next {
+                let body = body.clone();
+                asked.push(async move { (index, self.endpoints[index].post(path, body).await) });
+            }
+            let patience = if next.is_some() { self.patience } else { Duration::MAX };
+            match tokio::time::timeout(patience, asked.next()).await {
+                Ok(Some((_, Err(Error::Unavailable(report))))) => last = Some(Error::Unavailable(report)),
+                Ok(Some((index, answer))) => {
                     self.good.store(index, Ordering::Relaxed);
-                    return other;
+                    return answer;
                 }
+                Ok(None) => {
+                    return Err(
+                        last.unwrap_or_else(|| Error::Internal(Report::new("ask etcd: it has no endpoint")))
+                    );
+                }
+                Err(_) => {}
             }
         }
-        Err(last.unwrap_or_else(|| Error::Internal(Report::new("ask etcd: it has no endpoint"))))
     }
 }
 

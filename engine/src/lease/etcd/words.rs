@@ -20,7 +20,7 @@ pub(super) struct HolderKey {
 }
 
 /// What the key says that stays.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StateKey {
     pub(super) epoch: u64,
     pub(super) node: String,

@@ -41,9 +41,13 @@ impl Task {
             former.abort();
         }
         let legacy = self.legacy().await;
-        let sent = now();
+        let (sent, service) = (now(), self.service.clone());
         self.renewing = Some(self.ask(move |keeper| async move {
-            Some(Answer::Holder(match keeper.renew(&held, &legacy).await {
+            let renewed = keeper.renew(&held, &legacy).await;
+            if let Err(error) = &renewed {
+                tracing::warn!(%error, %service, "the lease was not renewed");
+            }
+            Some(Answer::Holder(match renewed {
                 Ok(()) => holder::Event::Renewed { sent },
                 Err(engine::Error::Fenced(_)) => holder::Event::Superseded,
                 Err(_) => holder::Event::RenewalFailed,
