@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use system_tests::{Counter, Host, LIMIT, Node, Runtime, both, wait_until};
+use system_tests::{Counter, Host, LIMIT, Node, Runtime, both};
 
 both! {
     one_that_is_open => super::one_that_is_open;
@@ -54,26 +54,26 @@ fn come_and_go(runtime: Runtime) {
     counter.assert_whole();
 }
 
-/// The service has gone on with its connections since the image was taken, and the kernel remembers for a minute how they ended: the image's
-/// cannot be brought back, and must not keep the service from coming back.
+/// The service has gone on with its connections since the image was taken. Brought back with it, one that its client has closed would end a
+/// second time when the service crashes again, hear from the kernel that it is over already, and for minutes keep anything from being
+/// brought back in its place.
 fn one_that_was_closed_since(runtime: Runtime) {
     let Some((node, counter)) = patient(runtime) else { return };
     let mut open = connect(counter);
     assert_eq!(ask(&mut open, "/increment"), "1");
     node.checkpoint("counter");
-    write_closing_request(&mut open, "/increment");
-    assert_eq!(read_answer(&mut open), "2");
-    wait_until(LIMIT, "the service has closed it", || open.fill_buf().is_ok_and(<[u8]>::is_empty));
     drop(open);
-    let mark = node.mark();
+    for _ in 0..3 {
+        let mark = node.mark();
 
-    come_back(&node);
+        come_back(&node);
 
-    node.wait_for_event(mark, "recovered", |_| true);
-    let failed: Vec<_> =
-        node.events_since(mark).into_iter().filter(|event| event.kind == "rung-failed").collect();
-    assert!(failed.is_empty(), "the first attempt brings it back: {failed:?}");
-    assert_eq!(counter.value(), 1);
+        node.wait_for_event(mark, "recovered", |_| true);
+        let events = node.events_since(mark).into_iter();
+        let failed: Vec<_> = events.filter(|event| event.kind == "rung-failed").collect();
+        assert!(failed.is_empty(), "the first attempt brings it back: {failed:?}");
+        assert_eq!(counter.value(), 1);
+    }
 }
 
 /// A node whose probe lets a service stand still for a while, with the connections' settings as they come.
@@ -99,11 +99,6 @@ fn connect(counter: Counter) -> BufReader<TcpStream> {
 fn ask(stream: &mut BufReader<TcpStream>, path: &str) -> String {
     write_request(stream, path);
     read_answer(stream)
-}
-
-fn write_closing_request(stream: &mut BufReader<TcpStream>, path: &str) {
-    write!(stream.get_mut(), "GET {path} HTTP/1.1\r\nHost: counter\r\nConnection: close\r\n\r\n")
-        .expect("it can be written to");
 }
 
 fn write_request(stream: &mut BufReader<TcpStream>, path: &str) {

@@ -4,8 +4,8 @@
 //! * All of them, for restores that cannot be told how to treat them: what `criu dump --tcp-close` makes can only be restored with that
 //!   option, and docker passes none.
 //! * Those to the outside, in images that their service has outlived. By then it and its peers have said more to each other than the
-//!   image knows of: brought back as it was, a connection would mix what was said before and after, and it often cannot be brought back at
-//!   all, since the kernel still remembers the one of the service that crashed (`Can't connect inet socket back`).
+//!   image knows of: brought back as it was, a connection would mix what was said before and after. If its peer has gone, it stays in the
+//!   kernel for minutes when the service ends again, and nothing can be brought back in its place (`Can't connect inet socket back`).
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
