@@ -104,7 +104,7 @@ fn params(names: &[String], common_name: &str, days: u32) -> Result<CertificateP
     let mut name = DistinguishedName::new();
     name.push(DnType::CommonName, common_name);
     params.distinguished_name = name;
-    let now = SystemTime::now();
+    let now = crate::clock::wall();
     // Clocks of nodes differ a little.
     params.not_before = (now - DAY).into();
     params.not_after = (now + DAY * days).into();
@@ -170,7 +170,7 @@ mod tests {
             );
         }
         let days = |path: &Path| {
-            expires(path).expect("a certificate").duration_since(SystemTime::now()).expect("later")
+            expires(path).expect("a certificate").duration_since(crate::clock::wall()).expect("later")
         };
         assert_eq!(days(&issued.cert).as_secs().div_ceil(24 * 3600), 90);
         assert_eq!(days(&ca).as_secs().div_ceil(24 * 3600), 3650);

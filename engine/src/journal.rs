@@ -15,6 +15,8 @@ use crate::runtime::Handle;
 
 const VERSION: u32 = 1;
 const LENGTH_MAX: u64 = 1 << 20;
+/// No file is older.
+const NOTHING_IS_BASE: Timestamp = Timestamp(0, 0);
 
 /// What was meant for one service, and what names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,20 +86,29 @@ impl Journal {
         durable::remove_file(&self.baseline_path(service))
     }
 
-    /// When the root of a container was as it came; now, if that was not written down yet.
-    pub fn baseline(&self, service: &ServiceName, now: impl FnOnce() -> Timestamp) -> Result<Timestamp> {
-        let path = self.baseline_path(service);
-        if path.exists() {
-            let bytes = durable::read_limited(&path, LENGTH_MAX)?;
-            return serde_json::from_slice(&bytes).map_err(|e| {
-                Error::Corrupt(Report::new(format!("read the baseline {}", path.display())).because(e))
-            });
-        }
-        let now = now();
-        let bytes = serde_json::to_vec(&now)
+    /// When the root of a container was as it came; now, if that was not written down yet. Once the clock has been set back to before
+    /// that, the times of files say nothing about what has changed since, and none counts as the container's own any more.
+    pub fn baseline(&self, service: &ServiceName, now: Timestamp) -> Result<Timestamp> {
+        let base = match self.noted_baseline(service)? {
+            Some(noted) if noted <= now => return Ok(noted),
+            Some(_) => NOTHING_IS_BASE,
+            None => now,
+        };
+        let bytes = serde_json::to_vec(&base)
             .map_err(|e| Error::Internal(Report::new("write a baseline").because(e)))?;
-        durable::atomic_write(&path, &bytes, 0o600)?;
-        Ok(now)
+        durable::atomic_write(&self.baseline_path(service), &bytes, 0o600)?;
+        Ok(base)
+    }
+
+    fn noted_baseline(&self, service: &ServiceName) -> Result<Option<Timestamp>> {
+        let path = self.baseline_path(service);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let noted = serde_json::from_slice(&durable::read_limited(&path, LENGTH_MAX)?);
+        noted.map(Some).map_err(|e| {
+            Error::Corrupt(Report::new(format!("read the baseline {}", path.display())).because(e))
+        })
     }
 
     /// Every service that has a record.
@@ -118,5 +129,20 @@ impl Journal {
 
     fn path(&self, service: &ServiceName) -> PathBuf {
         self.folder.join(format!("{service}.json"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_ends_the_base_for_good() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = Journal::open(folder.path()).expect("opened");
+        let service = ServiceName::try_from("web").expect("a name");
+        let baseline = |seconds| journal.baseline(&service, Timestamp(seconds, 0)).expect("noted");
+        assert_eq!([1000, 2000].map(baseline), [Timestamp(1000, 0); 2]);
+        assert_eq!([900, 3000].map(baseline), [NOTHING_IS_BASE; 2]);
     }
 }

@@ -84,6 +84,12 @@ pub trait Keeper: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// `Unavailable` if the store cannot be asked. What was not written by us is left out.
     fn nodes(&self) -> Effect<'_, BTreeMap<NodeName, Said>>;
+
+    /// Removes what a node has said. One that has said nothing is no error, and one that lives says it again.
+    ///
+    /// # Errors
+    /// `Unavailable` if nobody knows whether it was removed.
+    fn forget<'a>(&'a self, node: &'a NodeName) -> Effect<'a, ()>;
 }
 
 /// What a node says of itself. Clocks of two nodes are not compared: whether it is new is seen by its beat alone.

@@ -265,6 +265,9 @@ pub enum Outside {
     WithHost,
 }
 
+/// No process ever has this one, and no group.
+const NO_PID: i32 = i32::MAX;
+
 impl Instance {
     async fn new(
         shim: Shim,
@@ -274,10 +277,8 @@ impl Instance {
         witness: Option<Arc<dyn Witness>>,
     ) -> Result<Self> {
         let pid = pidfd.pid();
-        let gone = || {
-            Error::Unavailable(Report::new(format!("the service's main process {pid} ended as it started")))
-        };
-        let start_time = start_time(pid).ok_or_else(gone)?;
+        // One that has ended already and was reaped: how, whoever reaped it says.
+        let (pid, start_time) = start_time(pid).map_or((NO_PID, 0), |start_time| (pid, start_time));
         let oom_kills_before = cgroup.oom_kills();
         let handle = Handle { pid, start_time, boot_id: boot_id()?, inner_pid, cgroup, members: Vec::new() };
         let main = Arc::new(Main { pidfd, shim, oom_kills_before, witness });

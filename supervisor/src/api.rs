@@ -160,6 +160,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(nodes::nodes))
         .routes(routes!(nodes::drain))
         .routes(routes!(nodes::undrain))
+        .routes(routes!(nodes::forget))
         .routes(routes!(services::act))
         .routes(routes!(services::report))
 }

@@ -29,10 +29,10 @@ use policies::service::{CheckpointReason, Command, Event, Exit, Failure, Failure
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-pub(crate) use checkpoint::{image_id, now, wall_time};
 pub(crate) use commit::mebibytes;
 pub(crate) use freezes::{FreezeMark, Freezes};
 pub(crate) use judge::incompatible;
+pub(crate) use naming::{image_id, now, wall_time};
 
 use judge::Judge;
 

@@ -232,6 +232,11 @@ pub(crate) enum Command {
     },
     /// Let this node take services over again
     Undrain,
+    /// Show a node no more that is gone for good
+    Forget {
+        /// The node
+        node: String,
+    },
     /// Hold a service's policies: it runs on, and is neither checkpointed nor recovered
     Pause(Target),
     /// Let a service's policies go on
@@ -335,6 +340,7 @@ async fn dispatch(cli: Cli, standing: Standing) -> Result<(), Failure> {
         }
         Some(Command::Drain { wait }) => nodes::drain(&screen, &client()?, wait).await,
         Some(Command::Undrain) => nodes::undrain(&screen, &client()?).await,
+        Some(Command::Forget { node }) => nodes::forget(&screen, &client()?, &node).await,
         Some(Command::Restore { target, image }) => {
             let what = ActionBody { image, ..ActionBody::default() };
             act::act(&screen, &client()?, "restore", &target, what).await

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use engine::durable::Log;
 use tokio::sync::broadcast::{self, error::RecvError};
@@ -66,7 +66,7 @@ impl Events {
 
     /// Records an event; number and time are filled in here.
     pub(crate) fn record(&self, mut record: EventRecord) {
-        record.at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+        record.at = humantime::format_rfc3339_millis(engine::clock::wall()).to_string();
         let kept = {
             let mut next = self.inner.next.lock().unwrap_or_else(PoisonError::into_inner);
             record.seq = *next;

@@ -492,7 +492,7 @@ async fn says_more(said: &mut Option<watch::Receiver<Said>>) {
 
 /// Jitter differs from service to service and from start to start.
 fn seed(name: &ServiceName) -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let now = engine::clock::wall().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let mut seed = now.as_nanos() as u64 ^ u64::from(std::process::id());
     for byte in name.as_str().bytes() {
         seed = seed.rotate_left(7) ^ u64::from(byte);

@@ -5,7 +5,7 @@
 //! * the service is back, with no number lost that was in an image which a replica had acknowledged;
 //! * its own log, which is one for all hosts, shows it on the hosts that held the lease, in their order: never on two at once.
 //!
-//! The clock is not stepped: it is this machine's, and no namespace has one of its own.
+//! A clock that is set back stays so until the end: it is the supervisor's own idea of it, since no namespace has one.
 #![allow(missing_docs)]
 
 use std::collections::BTreeMap;
@@ -45,6 +45,8 @@ enum Fault {
     Deaf,
     /// The holder's supervisor stands still for longer than the lease.
     SupervisorStopped,
+    /// The holder's clock is set back by an hour, and an image is taken; then the host is lost.
+    ClockSetBack,
     /// One member of etcd stands still, not the holder's.
     MemberAway,
     /// Two of them.
@@ -56,12 +58,13 @@ enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::HostLost,
         Self::CutOff,
         Self::Mute,
         Self::Deaf,
         Self::SupervisorStopped,
+        Self::ClockSetBack,
         Self::MemberAway,
         Self::MajorityAway,
         Self::StandbyFull,
@@ -160,6 +163,7 @@ impl Cluster {
         match fault {
             Fault::StandbyFull => self.disks[others[0]].fill(),
             Fault::StandbyRotten => rot(self.disks[others[0]].path()),
+            Fault::ClockSetBack => self.nodes[holder].step_clock(-3600),
             _ => {}
         }
         let epoch = self.epoch(holder);
@@ -167,7 +171,7 @@ impl Cluster {
         let marks = self.nodes.each_ref().map(Node::mark);
         println!("{fault:?} on host {}, epoch {epoch}, {image} has {least}", holder + 1);
         match fault {
-            Fault::HostLost | Fault::StandbyFull | Fault::StandbyRotten => {
+            Fault::HostLost | Fault::StandbyFull | Fault::StandbyRotten | Fault::ClockSetBack => {
                 self.members[holder].freeze();
                 lose_service(&mut self.nodes[holder]);
             }
@@ -207,7 +211,7 @@ impl Cluster {
 
     fn mend(&mut self, fault: Fault, holder: usize, others: &[usize]) {
         match fault {
-            Fault::HostLost | Fault::StandbyFull | Fault::StandbyRotten => {
+            Fault::HostLost | Fault::StandbyFull | Fault::StandbyRotten | Fault::ClockSetBack => {
                 self.members[holder].thaw();
                 if fault == Fault::StandbyFull {
                     self.disks[others[0]].empty();
@@ -229,7 +233,8 @@ impl Cluster {
             let network = std::fs::metadata(self.hosts.host(place + 1).path()).expect("it is there");
             let network = format!("net:[{}]", std::os::unix::fs::MetadataExt::ino(&network));
             for event in node.events().into_iter().filter(|event| event.kind == "lease-acquired") {
-                all.insert(event.at, network.clone());
+                let epoch = event.text.rsplit(' ').next().and_then(|word| word.parse::<u64>().ok());
+                all.insert(epoch.expect("an epoch"), network.clone());
             }
         }
         let mut holders: Vec<_> = all.into_values().collect();

@@ -105,3 +105,20 @@ fn process_that_hits_bad_memory() {
         });
     });
 }
+
+/// Before anybody could look at the process.
+#[test]
+fn what_ends_as_it_starts_has_ended_with_its_exit_code() {
+    let Some(host) = Host::or_skip(Runtime::Process) else { return };
+    for (code, kind, text) in [(0, "stopped", ""), (3, "gave-up", "exit code 3; restart policy is never")] {
+        let (mut node, _) = Node::with_counter(host, Runtime::Process, &[]);
+        node.set("counter", "process.command", &format!("[\"/bin/sh\", \"-c\", \"exit {code}\"]"));
+        node.set("counter", "restart.policy", if code == 0 { "\"on-failure\"" } else { "\"never\"" });
+        let mark = node.mark();
+
+        node.start_only();
+
+        let said = node.wait_for_event(mark, kind, |_| true);
+        assert!(said.text.contains(text), "{}", said.text);
+    }
+}

@@ -91,6 +91,8 @@ fn a_drained_node_has_nothing_and_takes_nothing() {
     wait_until(LIMIT, "it stands by", || holder(&pair.one) == pair.other.name());
     let image = pair.other.checkpoint("counter");
     wait_ready(&pair.other, &pair.one, &image);
+    let forgotten = pair.one.command(&["forget", pair.other.name()]);
+    assert!(forgotten.code == Some(4) && forgotten.stderr.contains("is there"), "{forgotten:?}");
     lose(&mut pair.other);
     // The lease of a bucket does not go by itself: it is seen that nobody renews it, and still nobody takes it.
     wait_until(LIMIT, "the other is missed", || {
@@ -104,6 +106,12 @@ fn a_drained_node_has_nothing_and_takes_nothing() {
     let back = pair.one.wait_for_event(mark, "recovered", |_| true);
     assert_eq!(back.image.as_deref(), Some(image.as_str()), "{}", back.text);
     assert_eq!(pair.counter.value(), 8);
+
+    assert_eq!(pair.one.command(&["forget", pair.other.name()]).code, Some(0));
+    assert_eq!(seen(&pair.one, pair.other.name()), None, "it is gone for good");
+    assert_eq!(pair.one.command(&["forget", pair.other.name()]).code, Some(4));
+    pair.other.start_only();
+    wait_until(LIMIT, "or comes back", || seen(&pair.one, pair.other.name()).is_some());
 }
 
 /// Longer than a lease of 3 s holds, with the reader's part.

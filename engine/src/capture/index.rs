@@ -207,7 +207,7 @@ pub struct Timestamp(pub i64, pub u32);
 impl Timestamp {
     /// The wall clock's now.
     pub fn now() -> Self {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let since = crate::clock::wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self(i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_nanos())
     }
 

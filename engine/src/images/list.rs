@@ -2,6 +2,7 @@
 //!
 //! An image whose manifest can't be read is listed as damaged, not left out: somebody has to see it, and retention to remove it.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use policies::id::{ImageId, ServiceName};
@@ -54,6 +55,14 @@ impl Store {
         }
         records.sort_by(|a, b| (b.facts.taken_at, &b.facts.id).cmp(&(a.facts.taken_at, &a.facts.id)));
         Ok(records)
+    }
+
+    /// The ids of one service's images, whatever they are like.
+    ///
+    /// # Errors
+    /// When the folders cannot be read.
+    pub fn ids(&self, service: &ServiceName) -> Result<BTreeSet<ImageId>> {
+        self.places().images(service)
     }
 
     /// Every service that has anything in the store.

@@ -112,6 +112,14 @@ impl Bucket {
         }
     }
 
+    async fn delete(&self, name: &str) -> Result<()> {
+        let path = self.path(name);
+        match self.store.delete(&path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(failed("delete", &path, error)),
+        }
+    }
+
     async fn list(&self, beginning: &str) -> Result<Vec<String>> {
         let listed: Vec<_> = match self.store.list(Some(&self.prefix)).try_collect().await {
             Ok(listed) => listed,
@@ -126,7 +134,7 @@ impl Bucket {
         let name = format!(".check-{}", draw()?);
         let tested = self.test_under(&name).await;
         // An object that stays is in nobody's way.
-        let _ = self.store.delete(&self.path(&name)).await;
+        let _ = self.delete(&name).await;
         tested
     }
 
@@ -162,6 +170,10 @@ impl Cells for Bucket {
 
     fn swap<'a>(&'a self, name: &'a str, expected: Option<&'a Cell>, bytes: Vec<u8>) -> Effect<'a, Swap> {
         Box::pin(self.put(name, expected, bytes))
+    }
+
+    fn remove<'a>(&'a self, name: &'a str) -> Effect<'a, ()> {
+        Box::pin(self.delete(name))
     }
 
     fn names<'a>(&'a self, beginning: &'a str) -> Effect<'a, Vec<String>> {

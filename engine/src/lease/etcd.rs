@@ -218,13 +218,17 @@ impl Etcd {
     }
 
     async fn write_said(&self, node: &NodeName, said: &Said) -> Result<()> {
-        let key = format!("{}{node}", self.nodes_key());
-        let put = Transaction {
-            compare: Vec::new(),
-            success: vec![Operation::put(&key, said)?],
-            failure: Vec::new(),
-        };
-        self.gateway.transact(&put).await.map(drop)
+        self.just(Operation::put(&format!("{}{node}", self.nodes_key()), said)?).await
+    }
+
+    async fn remove_said(&self, node: &NodeName) -> Result<()> {
+        self.just(Operation::delete(&format!("{}{node}", self.nodes_key()))).await
+    }
+
+    /// On no condition.
+    async fn just(&self, operation: Operation) -> Result<()> {
+        let one = Transaction { compare: Vec::new(), success: vec![operation], failure: Vec::new() };
+        self.gateway.transact(&one).await.map(drop)
     }
 
     async fn all_said(&self) -> Result<BTreeMap<NodeName, Said>> {
@@ -284,6 +288,10 @@ impl Keeper for Etcd {
 
     fn nodes(&self) -> Effect<'_, BTreeMap<NodeName, Said>> {
         Box::pin(within(self.limit, "read what nodes say in etcd", self.all_said()))
+    }
+
+    fn forget<'a>(&'a self, node: &'a NodeName) -> Effect<'a, ()> {
+        Box::pin(within(self.limit, "remove what a node has said from etcd", self.remove_said(node)))
     }
 }
 

@@ -110,6 +110,10 @@ impl Cells for Store {
         }))
     }
 
+    fn remove<'a>(&'a self, name: &'a str) -> Effect<'a, ()> {
+        Box::pin(self.ask(move |inner| drop(inner.cells.remove(name))))
+    }
+
     fn names<'a>(&'a self, beginning: &'a str) -> Effect<'a, Vec<String>> {
         Box::pin(self.ask(move |inner| {
             inner.cells.keys().filter(|name| name.starts_with(beginning)).cloned().collect()

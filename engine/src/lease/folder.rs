@@ -56,6 +56,11 @@ impl Folder {
         Ok(Swap::Done)
     }
 
+    fn remove_now(&self, name: &str) -> Result<()> {
+        let _lock = self.lock()?;
+        durable::remove_file(&self.file(name))
+    }
+
     fn names_now(&self, beginning: &str) -> Result<Vec<String>> {
         let failed = |e| durable::failed("list", &self.path, e);
         let mut names = Vec::new();
@@ -104,6 +109,11 @@ impl Cells for Folder {
     fn swap<'a>(&'a self, name: &'a str, expected: Option<&'a Cell>, bytes: Vec<u8>) -> Effect<'a, Swap> {
         let (name, expected) = (name.to_owned(), expected.cloned());
         Box::pin(self.apart(move |folder| folder.swap_now(&name, expected.as_ref(), &bytes)))
+    }
+
+    fn remove<'a>(&'a self, name: &'a str) -> Effect<'a, ()> {
+        let name = name.to_owned();
+        Box::pin(self.apart(move |folder| folder.remove_now(&name)))
     }
 
     fn names<'a>(&'a self, beginning: &'a str) -> Effect<'a, Vec<String>> {

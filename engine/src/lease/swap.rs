@@ -28,6 +28,9 @@ pub(super) trait Cells: Send + Sync + std::fmt::Debug {
     /// Writes, if what stands there is still what `expected` was loaded as.
     fn swap<'a>(&'a self, name: &'a str, expected: Option<&'a Cell>, bytes: Vec<u8>) -> Effect<'a, Swap>;
 
+    /// Removes what stands there, whatever it is.
+    fn remove<'a>(&'a self, name: &'a str) -> Effect<'a, ()>;
+
     /// All names that begin so.
     fn names<'a>(&'a self, beginning: &'a str) -> Effect<'a, Vec<String>>;
 
@@ -239,5 +242,10 @@ impl<C: Cells> Keeper for SwapKeeper<C> {
 
     fn nodes(&self) -> Effect<'_, BTreeMap<NodeName, Said>> {
         Box::pin(within(self.limit, "read what nodes say", self.all_said()))
+    }
+
+    fn forget<'a>(&'a self, node: &'a NodeName) -> Effect<'a, ()> {
+        let forgotten = async move { self.cells.remove(&format!("{OF_NODES}{node}")).await };
+        Box::pin(within(self.limit, "remove what a node has said", forgotten))
     }
 }

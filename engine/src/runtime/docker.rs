@@ -155,8 +155,8 @@ impl Docker {
         durable::create_dir_all(&folder)?;
         links::to_all(from.images, &folder, |name| Some(name))?;
         // docker refuses a checkpoint whose bytes it has not forgotten yet: no two are alike.
-        let unlike = format!("attempt-{:?}", std::time::SystemTime::now())
-            .replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        let unlike =
+            format!("attempt-{:?}", crate::clock::wall()).replace(|c: char| !c.is_ascii_alphanumeric(), "-");
         durable::create_dir(&folder.join(unlike))?;
         let started = self.start_from(name, from.limit).await;
         remove(&folder)?;

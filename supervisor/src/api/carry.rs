@@ -4,7 +4,6 @@
 //! writer costs no memory. It refuses to take half an archive for a whole one: a connection that breaks off is an error.
 
 use std::io::{self, Read, Write};
-use std::time::SystemTime;
 
 use axum::Json;
 use axum::body::{Body, Bytes};
@@ -209,10 +208,12 @@ impl Receiving {
         let status = api.control.status().await;
         let criu = status.criu;
         let host = in_store(api, move |_| Host::probe(&criu)).await??;
+        let named = service.clone();
+        let id = in_store(api, move |store| image_id(&store.ids(&named)?)).await??;
         let versions = features.versions.into_iter().collect();
         let runtime = RuntimeFacts { kind: features.kind.to_owned(), program: features.program, versions };
         let layout = parts.runtime.layout().await?;
-        Ok(Self { service, id: image_id()?, node: status.node, runtime, layout, host })
+        Ok(Self { service, id, node: status.node, runtime, layout, host })
     }
 
     fn receive(self, store: &Store, from: &mut dyn Read, form: Form) -> Result<(ServiceName, ImageId)> {
@@ -223,7 +224,7 @@ impl Receiving {
             runtime: self.runtime,
             layout: &self.layout,
             host: &self.host,
-            now: wall_time(SystemTime::now()),
+            now: wall_time(engine::clock::wall()),
         };
         interchange::receive(store, from, form, recipient)?;
         Ok((self.service, self.id))

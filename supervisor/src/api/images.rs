@@ -208,7 +208,7 @@ pub(super) async fn with_host(api: &Api, records: Vec<ImageRecord>) -> Result<Ve
 }
 
 fn shown(records: &[ImageRecord], here: Result<&Host, &str>) -> Vec<ImageStatus> {
-    let now = SystemTime::now();
+    let now = engine::clock::wall();
     records.iter().map(|record| image_status(record, here, now)).collect()
 }
 

@@ -2,8 +2,8 @@
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
 
 use super::Api;
@@ -57,6 +57,18 @@ pub(super) async fn drain(
 pub(super) async fn undrain(State(api): State<Api>) -> Result<Json<Answer>, Failure> {
     known(&api)?.set_draining(false)?;
     Ok(Json(answer("done", "this node takes services over again")))
+}
+
+/// Removes what a node that is gone has said: it is not shown as silent any more.
+#[utoipa::path(post, path = "/v1/nodes/{node}/forget", params(("node" = String, Path, description = "Its name")), responses((status = 200, description = "Done", body = Answer), (status = "default", description = "A refusal", body = ErrorBody)))]
+pub(super) async fn forget(
+    State(api): State<Api>,
+    Path(node): Path<String>,
+) -> Result<Json<Answer>, Failure> {
+    Ok(Json(match known(&api)?.forget(&node).await {
+        Ok(()) => answer("done", format!("{node} is forgotten")),
+        Err(why) => answer("denied", why),
+    }))
 }
 
 fn known(api: &Api) -> Result<&Nodes, Failure> {

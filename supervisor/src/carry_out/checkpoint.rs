@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use engine::checkpoint::WhileFrozen;
 use engine::error::Report;
@@ -19,7 +19,7 @@ use policies::service::Event;
 use policies::time::WallTime;
 
 use super::files::Ready;
-use super::{Freezes, Shared, blocking, failure, lock};
+use super::{Freezes, Shared, blocking, failure, lock, naming};
 
 /// Makes an image of what was dumped: from the runtime's notes and the pause.
 type Seal = Box<dyn FnOnce(serde_json::Value, Duration) -> engine::Result<Hot> + Send>;
@@ -128,7 +128,8 @@ impl Shared {
         fail_point("checkpoint.staged");
         let files = Ready::open(self, &staging.files_dir(), instance.handle.cgroups()).await?;
         let (while_frozen, captured, parent) = files.split();
-        let (staging_dir, image, taken_at) = (staging.criu_dir(), staging.id().clone(), now());
+        let (staging_dir, image) = (staging.criu_dir(), staging.id().clone());
+        let taken_at = naming::time_of(&image).unwrap_or_else(naming::now);
         let shared = Arc::clone(self);
         let seal: Seal = Box::new(move |state, pause| {
             let captured = lock(&captured).take();
@@ -142,10 +143,10 @@ impl Shared {
     }
 
     async fn stage(&self, instance: &Instance) -> engine::Result<Staging> {
-        let id = image_id()?;
         let (store, name) = (self.node.store.clone(), self.name.clone());
         let cgroups = instance.handle.cgroups();
         blocking(move || {
+            let id = naming::image_id(&store.ids(&name)?)?;
             let memory = cgroups.iter().map(Cgroup::touched_memory).sum();
             let needs = StageNeeds { memory, files: 0 };
             store.stage(&name, &id, needs)
@@ -217,29 +218,4 @@ impl Drop for Freezing<'_> {
     fn drop(&mut self) {
         self.0.end();
     }
-}
-
-/// This moment, as images have it.
-pub(crate) fn now() -> WallTime {
-    wall_time(SystemTime::now())
-}
-
-/// A time of the system's clock, as images have it.
-pub(crate) fn wall_time(time: SystemTime) -> WallTime {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    WallTime::from_unix_nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
-}
-
-/// Sorts by time; the tail keeps two nodes of one microsecond apart.
-pub(crate) fn image_id() -> engine::Result<ImageId> {
-    let now = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
-    let stamp: String = now.chars().filter(|c| !matches!(c, '-' | ':')).collect();
-    let tail =
-        (now_nanos() ^ (u64::from(std::process::id()) << 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48;
-    ImageId::try_from(format!("{stamp}-{tail:04x}").as_str())
-        .map_err(|e| engine::Error::Internal(Report::new("name an image").because(e)))
-}
-
-fn now_nanos() -> u64 {
-    now().as_unix_nanos()
 }

@@ -78,7 +78,7 @@ impl Shared {
             return Ok(None);
         }
         let (journal, name) = (self.node.journal.clone(), self.name.clone());
-        blocking(move || journal.baseline(&name, Timestamp::now)).await.map(Some)
+        blocking(move || journal.baseline(&name, Timestamp::now())).await.map(Some)
     }
 
     /// To be called before the first start: what is in the container's root by then is its base.

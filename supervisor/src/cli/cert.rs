@@ -54,7 +54,7 @@ pub(crate) fn doubts(config: &Config) -> Vec<String> {
     let files = config.api.tls.iter().chain(of_replicas).flat_map(|tls| [&tls.ca, &tls.cert]);
     let files = files.chain(config.api.https.as_ref().map(|https| &https.cert));
     let mut known = std::collections::BTreeSet::new();
-    files.filter(|file| known.insert(*file)).filter_map(|file| doubt(file, SystemTime::now())).collect()
+    files.filter(|file| known.insert(*file)).filter_map(|file| doubt(file, engine::clock::wall())).collect()
 }
 
 fn doubt(file: &Path, now: SystemTime) -> Option<String> {
@@ -126,7 +126,7 @@ mod tests {
         let cert = certificates::issue(path, &node).expect("issued").cert;
         let day = Duration::from_secs(24 * 3600);
         let (now, soon, late) =
-            (SystemTime::now(), SystemTime::now() + day * 20, SystemTime::now() + day * 50);
+            (engine::clock::wall(), engine::clock::wall() + day * 20, engine::clock::wall() + day * 50);
         assert_eq!(doubt(&cert, now), None);
         assert!(doubt(&cert, soon).is_some_and(|text| text.contains("ends in 19 days")));
         assert!(doubt(&cert, late).is_some_and(|text| text.contains("has ended on")));

@@ -40,7 +40,7 @@ pub(crate) fn parse_since(text: &str) -> Result<Since, String> {
 
 /// Shows them.
 pub(crate) async fn events(screen: &Screen, client: &Client, wanted: Wanted) -> Result<(), Failure> {
-    let mut lines = Lines::open(client, &wanted.path(SystemTime::now())).await?;
+    let mut lines = Lines::open(client, &wanted.path(engine::clock::wall())).await?;
     while let Some(line) = lines.next().await? {
         if screen.is_json() {
             screen.line(&line)?;

@@ -1,4 +1,4 @@
-//! The cluster: `status --cluster`, `drain`, `undrain`.
+//! The cluster: `status --cluster`, `drain`, `undrain`, `forget`.
 
 use std::time::Duration;
 
@@ -51,6 +51,20 @@ pub(crate) async fn drain(screen: &Screen, client: &Client, limit: Duration) -> 
 pub(crate) async fn undrain(screen: &Screen, client: &Client) -> Result<(), Failure> {
     let answer: Answer = client.post("/v1/undrain", ANSWER_MAX).await?;
     if screen.is_json() { screen.json(&answer) } else { screen.line(&answer.text) }
+}
+
+/// Has the node forget another that is gone.
+pub(crate) async fn forget(screen: &Screen, client: &Client, node: &str) -> Result<(), Failure> {
+    let answer: Answer = client.post(&format!("/v1/nodes/{node}/forget"), ANSWER_MAX).await?;
+    if screen.is_json() {
+        screen.json(&answer)?;
+    }
+    match answer.outcome.as_str() {
+        "done" if screen.is_json() => Ok(()),
+        "done" => screen.line(&answer.text),
+        "denied" => Err(Failure::Denied(answer.text)),
+        _ => Err(Failure::Failed(answer.text)),
+    }
 }
 
 const HEADER: [&str; 8] = ["NODE", "HEARD", "LOAD", "SERVICE", "ROLE", "STATE", "EPOCH", "READY"];

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context;
 use config::{Config, Failover, OnStop};
@@ -343,7 +343,7 @@ fn node_status(options: &RunOptions, ground: &Ground) -> NodeStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         criu: ground.criu.describe(),
-        started_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+        started_at: humantime::format_rfc3339_seconds(engine::clock::wall()).to_string(),
         config_file: options.config.display().to_string(),
         config_error: None,
         services: Vec::new(),

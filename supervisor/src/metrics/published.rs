@@ -82,7 +82,7 @@ impl Values<'_> {
     }
 
     fn images(&mut self) {
-        let now = SystemTime::now();
+        let now = engine::clock::wall();
         self.each(table::RECOVERY_POINT, |service| {
             let newest = |image: &Option<NewestImage>| age(image.as_ref().map(|i| i.taken_at.as_str()), now);
             let replicas = service.replicas.iter().filter_map(|replica| replica_age(replica, now));
@@ -123,7 +123,7 @@ impl Values<'_> {
     }
 
     fn replicas(&mut self) {
-        let now = SystemTime::now();
+        let now = engine::clock::wall();
         self.each_replica(table::REPLICA_POINT, |replica| replica_age(replica, now));
         self.each_replica(table::REPLICA_BEHIND, |replica| Some(replica.behind as f64));
         self.each_replica(table::REPLICA_FAILING, |replica| Some(flag(replica.last_error.is_some())));

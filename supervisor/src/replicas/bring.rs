@@ -1,6 +1,6 @@
 //! Looking into a replica, and bringing an image back: for a host that has lost its own.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use engine::Error;
 use engine::error::Report;
@@ -91,7 +91,7 @@ fn shown(copy: &Copy) -> ReplicaImage {
         id: head.id().to_string(),
         service: head.service().to_string(),
         taken_at: humantime::format_rfc3339_millis(taken).to_string(),
-        age_seconds: SystemTime::now().duration_since(taken).unwrap_or_default().as_secs_f64(),
+        age_seconds: engine::clock::wall().duration_since(taken).unwrap_or_default().as_secs_f64(),
         verdict: copy.verdict.to_string(),
         node: about.node.clone(),
         epoch: about.epoch.0,

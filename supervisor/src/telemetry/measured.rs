@@ -181,7 +181,7 @@ supervisor_alone 7
 
     #[test]
     fn counters_histograms_and_gauges_are_what_they_were() {
-        let metrics = of(SCRAPED, SystemTime::UNIX_EPOCH, SystemTime::now());
+        let metrics = of(SCRAPED, SystemTime::UNIX_EPOCH, engine::clock::wall());
         let [faults, pauses, ready] = &metrics[..] else { panic!("{metrics:?}") };
         let Some(Data::Sum(sum)) = &faults.data else { panic!("{faults:?}") };
         assert!(sum.is_monotonic && sum.data_points[0].value == Some(Value::AsDouble(3.0)));

@@ -45,7 +45,7 @@ impl Sending {
         (traces, metrics): (Recipient, Recipient),
         spans: mpsc::Receiver<Span>,
     ) -> Self {
-        let (waiting, since) = (VecDeque::new(), SystemTime::now());
+        let (waiting, since) = (VecDeque::new(), engine::clock::wall());
         Self { control, resource, traces, metrics, spans, waiting, since, is_away: false }
     }
 
@@ -127,7 +127,7 @@ impl Sending {
         let status = self.control.status().await;
         let nodes = self.control.nodes().map(Nodes::seen).unwrap_or_default();
         let scraped = self.control.metrics().encode(&status, &nodes, store, Format::Prometheus).ok()?;
-        let metrics = measured::of(&scraped, self.since, SystemTime::now());
+        let metrics = measured::of(&scraped, self.since, engine::clock::wall());
         let metrics = ScopeMetrics { scope: Some(scope()), metrics, ..ScopeMetrics::default() };
         let resource = Some(self.resource.clone());
         let metrics =

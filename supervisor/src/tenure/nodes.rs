@@ -168,6 +168,27 @@ impl Nodes {
         self.news();
     }
 
+    /// Whatever a node that is gone has said is removed, here and in the store.
+    ///
+    /// # Errors
+    /// Why not, for people.
+    pub(crate) async fn forget(&self, node: &str) -> Result<(), String> {
+        match self.seen().iter().find(|seen| seen.node == node) {
+            None => {
+                Err(format!("no node {node} is known; `supervisor status --cluster` shows those that are"))
+            }
+            Some(seen) if seen.there => {
+                Err(format!("{node} is there: it would say again what it has to say"))
+            }
+            Some(_) => {
+                let name = NodeName::try_from(node).map_err(|e| e.to_string())?;
+                self.inner.cluster.keeper.forget(&name).await.map_err(|e| e.to_string())?;
+                self.known().remove(&name);
+                Ok(())
+            }
+        }
+    }
+
     /// The node that is to have a service: the one that is asked for, or the best.
     ///
     /// # Errors
@@ -265,6 +286,7 @@ impl Nodes {
 
     fn heard(&self, all: BTreeMap<NodeName, Said>) {
         let mut known = self.known();
+        known.retain(|node, _| all.contains_key(node));
         for (node, Said { beat, body }) in all {
             let Ok(said) = serde_json::from_value::<NodeSaid>(body) else { continue };
             if said.format != FORMAT {

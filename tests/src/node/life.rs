@@ -57,11 +57,20 @@ impl Node {
         command.arg("--config").arg(self.config_file());
         command.env("SUPERVISOR_CRIU", &self.host.criu).env("RUST_LOG", "info").env("NO_COLOR", "1");
         command.env_remove("NOTIFY_SOCKET").env_remove(engine::failpoint::VARIABLE);
+        command.env(engine::clock::STEP_VARIABLE, self.clock_file());
         if let Some(point) = fail_point {
             command.env(engine::failpoint::VARIABLE, point);
         }
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a log can be shared")).stderr(log);
         self.supervisor = Some(command.spawn().expect("the supervisor's program can be run"));
+    }
+
+    /// Sets its clock forward or back, as an administrator would with `date`.
+    ///
+    /// # Panics
+    /// If the file for it cannot be written.
+    pub fn step_clock(&self, seconds: i64) {
+        std::fs::write(self.clock_file(), seconds.to_string()).expect("a small file can be written");
     }
 
     fn contained_command(&self) -> Command {
@@ -144,6 +153,10 @@ impl Node {
 
     fn log_file(&self, start: u32) -> std::path::PathBuf {
         self.folder().join(format!("supervisor-{start}.log"))
+    }
+
+    fn clock_file(&self) -> std::path::PathBuf {
+        self.folder().join("clock")
     }
 
     fn tell_all(&self) {

@@ -100,6 +100,10 @@ impl Operation {
         Self(json!({ "request_range": { "key": encoded(key.as_bytes()) } }))
     }
 
+    pub(super) fn delete(key: &str) -> Self {
+        Self(json!({ "request_delete_range": { "key": encoded(key.as_bytes()) } }))
+    }
+
     /// All keys that begin so. The text is ASCII.
     pub(super) fn get_all(beginning: &str) -> Self {
         let mut end = beginning.as_bytes().to_vec();

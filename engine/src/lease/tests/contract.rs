@@ -145,4 +145,11 @@ async fn what_nodes_say_is_read_by_all(stage: &Stage) {
     let all = stage.beta.nodes().await.unwrap();
     let wanted = [(node("alpha"), said(2, "hello again")), (node("beta.example"), said(1, "hello too"))];
     assert_eq!(all, wanted.into());
+    for _ in 0..2 {
+        stage.beta.forget(&node("alpha")).await.unwrap();
+        let left = stage.alpha.nodes().await.unwrap();
+        assert_eq!(left, [(node("beta.example"), said(1, "hello too"))].into());
+    }
+    stage.alpha.say(&node("alpha"), &said(3, "still here")).await.unwrap();
+    assert_eq!(stage.beta.nodes().await.unwrap().len(), 2);
 }

@@ -21,7 +21,7 @@ pub(super) struct Plot {
 
 /// Pause, image size and recovery point over time, as far as there is anything to be drawn.
 pub(super) fn of(history: &[EventRecord]) -> Vec<Plot> {
-    let now = SystemTime::now();
+    let now = engine::clock::wall();
     let of = |kind: &str, value: fn(&EventRecord) -> Option<f64>| -> Vec<(f64, f64)> {
         let wanted = history.iter().filter(|record| record.kind == kind);
         wanted.filter_map(|record| Some((-minutes_ago(record, now)?, value(record)?))).collect()
@@ -49,6 +49,15 @@ fn ages(durable: &[(f64, f64)]) -> Vec<(f64, f64)> {
     durable.iter().zip(ends).flat_map(|((from, _), to)| [(*from, 0.0), (to, (to - from) * 60.0)]).collect()
 }
 
+/// So many minutes, without zeros that say nothing.
+fn label(minutes: f64) -> String {
+    let text = format!("{minutes:.2}");
+    match text.trim_end_matches('0').trim_end_matches('.') {
+        "0" | "-0" => "now".to_owned(),
+        text => format!("{text} min"),
+    }
+}
+
 /// `None` if the library cannot draw it, which is no reason to show no page.
 fn draw(points: &[(f64, f64)]) -> Option<String> {
     let mut svg = String::new();
@@ -72,9 +81,7 @@ fn draw(points: &[(f64, f64)]) -> Option<String> {
             .label_style(font)
             .x_labels(5)
             .y_labels(4)
-            .x_label_formatter(&|minutes| {
-                format!("{:.3} min", minutes).replace(".000", "").replace("-0 min", "now")
-            })
+            .x_label_formatter(&|minutes| label(*minutes))
             .draw()
             .ok()?;
         chart
@@ -84,4 +91,15 @@ fn draw(points: &[(f64, f64)]) -> Option<String> {
         area.present().ok()?;
     }
     Some(svg)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::label;
+
+    #[test]
+    fn labels_are_short() {
+        let labels = [-120.0, -1.5, -0.25, -0.0].map(label);
+        assert_eq!(labels, ["-120 min", "-1.5 min", "-0.25 min", "now"]);
+    }
 }

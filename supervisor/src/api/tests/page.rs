@@ -29,15 +29,17 @@ async fn services_and_what_happened_are_drawn_and_nothing_of_it_is_taken_for_htm
         let taken = plain(Some("web"), "checkpoint-taken", "<script>taken</script>");
         fixture.control.events().record(EventRecord { pause_ms: Some(pause), ..taken });
     }
-    remembered(&fixture, 2).await;
+    fixture.control.events().record(plain(Some("web"), "noticed", "<script>noticed</script>"));
+    remembered(&fixture, 3).await;
     let (status, overview) = text(&fixture, "GET", "/").await;
     assert_eq!(status, 200);
     assert!(
-        overview.contains("<a href=\"/services/web\">web</a>") && overview.contains("&lt;script&gt;taken")
+        overview.contains("<a href=\"/services/web\">web</a>") && overview.contains("&lt;script&gt;noticed")
     );
-    assert!(!overview.contains("<script>taken"), "{overview}");
+    assert!(!overview.contains("<script>noticed") && !overview.contains("script&gt;taken"), "{overview}");
     let (status, page) = text(&fixture, "GET", "/services/web").await;
     assert_eq!(status, 200);
+    assert!(page.contains("&lt;script&gt;taken") && !page.contains("<script>taken"), "{page}");
     for part in ["<svg", "pause, ms", id.as_str(), "action=\"/images/i1/pin\"", "href=\"/images/i1/restore\""]
     {
         assert!(page.contains(part), "no {part} in {page}");

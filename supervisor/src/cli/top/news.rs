@@ -4,7 +4,7 @@
 //! A supervisor that is away is asked again every second.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
@@ -76,7 +76,7 @@ async fn states(
 
 async fn events(client: Client, to: mpsc::Sender<Input>, happened: Arc<Notify>) {
     let wanted = Wanted { follow: true, since: Some(Since::Ago(PAST)), service: None };
-    let mut path = wanted.path(SystemTime::now());
+    let mut path = wanted.path(engine::clock::wall());
     loop {
         // What breaks it off shows in the status as well.
         if let Ok(mut lines) = Lines::open(&client, &path).await {
