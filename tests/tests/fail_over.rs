@@ -171,10 +171,40 @@ fn handed_over_by_hand_nothing_is_lost() {
 /// On hosts of their own: the address is where the service is, and a third host that asks nobody finds it there.
 #[test]
 fn the_address_goes_with_the_service() {
-    let Some(hosts) = Segment::or_skip(4) else { return };
-    let Some(etcd) = Etcd::on_or_skip(hosts.host(3), "10.77.0.3") else { return };
+    let Some((mut pair, hosts)) = with_address() else { return };
+
+    hosts.cut_off(1);
+    wait_until(LIMIT, "the first has stopped it", || !runs(&pair.one));
+    assert_eq!(client(&hosts, "/counter"), "5", "at the same address, on the other host");
+    assert!(runs(&pair.other));
+    wait_until(LIMIT, "the first has let it go", || !holds(&hosts, 1));
+    assert!(holds(&hosts, 2));
+    pair.other.stop();
+    pair.one.stop();
+}
+
+/// Whatever keeps the limit then takes the address off, too: the other host could not have it otherwise.
+#[test]
+fn the_address_leaves_a_host_whose_supervisor_stands_still() {
+    let Some((mut pair, hosts)) = with_address() else { return };
+
+    pair.one.signal_supervisor(Signal::SIGSTOP);
+    wait_until(LIMIT, "the first has let it go", || !holds(&hosts, 1));
+    assert_eq!(client(&hosts, "/counter"), "5", "at the same address, on the other host");
+    assert!(runs(&pair.other) && !runs(&pair.one) && holds(&hosts, 2));
+    pair.one.signal_supervisor(Signal::SIGCONT);
+    wait_until(LIMIT, "the first stands by", || pair.one.status("counter")["lease"]["role"] == "standby");
+    assert!(!holds(&hosts, 1), "and has not taken it back");
+    pair.other.stop();
+    pair.one.stop();
+}
+
+/// Two hosts, a service that counted to 5 at its address, and a standby that has it.
+fn with_address() -> Option<(Pair, Segment)> {
+    let hosts = Segment::or_skip(4)?;
+    let etcd = Etcd::on_or_skip(hosts.host(3), "10.77.0.3")?;
     let mut number = 0;
-    let Some(mut pair) = Pair::with(Leases::Etcd(etcd), |node| {
+    let pair = Pair::with(Leases::Etcd(etcd), |node| {
         number += 1;
         node.move_to(hosts.host(number));
         let program = node.host().counter.display().to_string();
@@ -182,28 +212,24 @@ fn the_address_goes_with_the_service() {
         node.set("counter", "probe.health.http.url", &quoted(&format!("http://127.0.0.1:{PORT}/health")));
         node.set("counter", "process.command", &command);
         node.set("counter", "failover.address", &format!("\"{ADDRESS}/24\""));
-    }) else {
-        return;
-    };
-    let address: IpAddr = ADDRESS.parse().expect("an address");
-    let client = |path| ask(hosts.host(4), (address, PORT).into(), path);
+    })?;
     for _ in 0..5 {
-        client("/increment");
+        client(&hosts, "/increment");
     }
     let image = pair.one.checkpoint("counter");
     wait_until(LIMIT, "the standby is ready with it", || {
         pair.other.status("counter")["lease"]["prepared"] == image.as_str()
     });
+    Some((pair, hosts))
+}
 
-    hosts.cut_off(1);
-    wait_until(LIMIT, "the first has stopped it", || !runs(&pair.one));
-    assert_eq!(client("/counter"), "5", "at the same address, on the other host");
-    assert!(runs(&pair.other));
-    let holds = |number| hosts.ask(number, "addr show").contains(ADDRESS);
-    wait_until(LIMIT, "the first has let it go", || !holds(1));
-    assert!(holds(2));
-    pair.other.stop();
-    pair.one.stop();
+fn client(hosts: &Segment, path: &str) -> String {
+    let address: IpAddr = ADDRESS.parse().expect("an address");
+    ask(hosts.host(4), (address, PORT).into(), path)
+}
+
+fn holds(hosts: &Segment, number: usize) -> bool {
+    hosts.ask(number, "addr show").contains(ADDRESS)
 }
 
 /// What the service says to a client on a host, as soon as it says anything.
