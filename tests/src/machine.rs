@@ -50,6 +50,15 @@ impl Machine {
     /// Where nothing may be skipped (`CI=true`), and if it does not boot.
     #[must_use]
     pub fn or_skip() -> Option<Self> {
+        Self::sharing_or_skip(Path::new(""))
+    }
+
+    /// The same, with this folder as its `/srv`.
+    ///
+    /// # Panics
+    /// As [`Machine::or_skip`].
+    #[must_use]
+    pub fn sharing_or_skip(shared: &Path) -> Option<Self> {
         let host = Host::or_skip(Runtime::Process)?;
         let root = cache_folder().join("unpacked/machine");
         if !root.is_dir() {
@@ -60,7 +69,7 @@ impl Machine {
             skip("no cgroup v2 is mounted");
             return None;
         };
-        let machine = Self::boot(host, &root, &cgroups);
+        let machine = Self::boot(host, &root, &cgroups, shared);
         wait_until(BOOT_MAX, "the machine has booted", || {
             let said = machine.run(&["systemctl", "is-system-running"]).stdout;
             assert_ne!(said.trim(), "degraded", "{}", machine.run(&["systemctl", "--failed"]).stdout);
@@ -70,7 +79,7 @@ impl Machine {
         Some(machine)
     }
 
-    fn boot(host: &'static Host, root: &Path, cgroups: &Path) -> Self {
+    fn boot(host: &'static Host, root: &Path, cgroups: &Path, shared: &Path) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         sweep(cgroups);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -79,7 +88,7 @@ impl Machine {
         let folder = tempfile::Builder::new().prefix("supervisor-test-").tempdir().expect("a folder");
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/machine/boot.sh");
         let mut command = Command::new("sh");
-        command.arg(script).arg(root).arg(folder.path()).arg(&cgroup).stdin(Stdio::null());
+        command.arg(script).arg(root).arg(folder.path()).arg(&cgroup).arg(shared).stdin(Stdio::null());
         // SAFETY: it only calls prctl. A machine does not outlive its test, however that ends.
         unsafe {
             command.pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(Into::into));

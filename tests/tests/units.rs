@@ -38,7 +38,10 @@ on = []
 
 /// A machine whose supervisor runs these services.
 fn installed(units: &[(&str, &str)], config: &str) -> Option<Machine> {
-    let machine = Machine::or_skip()?;
+    Some(installed_on(Machine::or_skip()?, units, config))
+}
+
+fn installed_on(machine: Machine, units: &[(&str, &str)], config: &str) -> Machine {
     machine.bring_programs();
     for (name, text) in units {
         machine.write(&format!("/etc/systemd/system/{name}"), text);
@@ -46,7 +49,7 @@ fn installed(units: &[(&str, &str)], config: &str) -> Option<Machine> {
     machine.done(&["systemctl", "daemon-reload"]);
     machine.write(CONFIG, config);
     machine.done(&["supervisor", "--config", CONFIG, "install-unit", "--enable"]);
-    Some(machine)
+    machine
 }
 
 /// With a counter that is healthy.
@@ -350,4 +353,57 @@ fn a_unit_that_does_not_exist_or_does_not_stay_is_refused() {
     };
     said("ticker", "find the unit nowhere.service");
     said("once", "not Type=oneshot");
+}
+
+/// The configuration of one of two hosts that may run the counter.
+fn of_two(node: &str) -> String {
+    format!(
+        "[node]\nname = \"{node}\"\n\
+         [cluster]\nlease = \"bucket\"\nbucket = \"file:///srv/leases\"\nttl = \"4s\"\nrenew_interval = \"500ms\"\n\
+         [[store.replica]]\nurl = \"file:///srv/images\"\n\
+         {COUNTER}\n[service.counter.failover]\nstandby = [\"beta\"]\n"
+    )
+}
+
+/// A machine with pids that the other's processes do not have: those of an image must be free.
+fn one_of_two(node: &str, shared: &std::path::Path, pids_above: u32) -> Option<Machine> {
+    let machine = Machine::sharing_or_skip(shared)?;
+    machine.done(&["sh", "-c", &format!("echo {pids_above} > /proc/sys/kernel/ns_last_pid")]);
+    Some(installed_on(machine, &[(UNIT, TALLY)], &of_two(node)))
+}
+
+#[test]
+fn a_unit_is_taken_over_when_its_host_is_lost() {
+    let shared = tempfile::tempdir().expect("a folder");
+    let Some(alpha) = one_of_two("alpha", shared.path(), 10_000) else { return };
+    let _ = alpha.healthy("counter");
+    let Some(beta) = one_of_two("beta", shared.path(), 20_000) else { return };
+    alpha.counter(8080).count_to(6);
+    let image = checkpoint(&alpha, "counter");
+    wait_until(LIMIT, "the standby is ready with it", || {
+        beta.json(&["status"])["services"][0]["lease"]["prepared"] == image.as_str()
+    });
+    assert_eq!(beta.property(UNIT, "ActiveState"), "inactive");
+
+    drop(alpha);
+
+    wait_until(LIMIT, "it is taken over", || beta.count("recovered") == 1);
+    let events = beta.events();
+    let back = events.iter().find(|event| event.kind == "recovered").expect("it was waited for");
+    assert_eq!(back.image.as_ref(), Some(&image), "{}", back.text);
+    assert_eq!(beta.counter(8080).value(), 6);
+    assert_eq!(beta.healthy("counter").to_string(), main_process(&beta, UNIT), "systemd agrees");
+    nothing_is_left(&beta, UNIT);
+}
+
+#[test]
+fn a_unit_ends_with_its_lease_though_the_supervisor_stands_still() {
+    let shared = tempfile::tempdir().expect("a folder");
+    let Some(alpha) = one_of_two("alpha", shared.path(), 10_000) else { return };
+    let _ = alpha.healthy("counter");
+
+    alpha.signal(&main_process(&alpha, SUPERVISOR), "STOP");
+
+    wait_until(LIMIT, "systemd has seen its end", || alpha.property(UNIT, "ActiveState") == "failed");
+    assert_eq!(alpha.property(UNIT, "ExecMainStatus"), "9");
 }

@@ -1,14 +1,14 @@
 #!/bin/sh
 # Boots a machine: a systemd as process 1 in namespaces of its own, on a pure cgroup v2.
 #
-#     boot.sh ROOT FOLDER CGROUP
+#     boot.sh ROOT FOLDER CGROUP SHARED
 #
 # ROOT is a Debian, which is not written to; FOLDER an empty folder, on which everything is mounted; CGROUP an empty cgroup (v2), below
-# which the machine has all of its own. All is gone with the namespaces, when process 1 is.
+# which the machine has all of its own; SHARED a folder for its /srv, or nothing. All is gone with the namespaces, when process 1 is.
 set -eu
-root=$1 folder=$2 cgroup=$3
+root=$1 folder=$2 cgroup=$3 shared=$4
 
-if [ "${4-}" != inside ]; then
+if [ "${5-}" != inside ]; then
     echo $$ > "$cgroup/cgroup.procs"
     exec unshare --mount --pid --cgroup --uts --ipc --net --fork --kill-child sh "$0" "$@" inside
 fi
@@ -41,6 +41,7 @@ mount -t devpts -o newinstance,ptmxmode=666,mode=620 devpts dev/pts
 mount -t tmpfs -o mode=1777 tmpfs dev/shm
 ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
+[ -z "$shared" ] || mount --bind "$shared" srv
 
 echo machine > etc/hostname
 mkdir old
