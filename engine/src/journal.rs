@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn a_clock_that_was_set_back_ends_the_base_for_good() {
         let folder = tempfile::tempdir().expect("a folder");
-        let journal = Journal::open(folder.path()).expect("opened");
+        let journal = Journal::open(folder.path().to_owned()).expect("opened");
         let service = ServiceName::try_from("web").expect("a name");
         let baseline = |seconds| journal.baseline(&service, Timestamp(seconds, 0)).expect("noted");
         assert_eq!([1000, 2000].map(baseline), [Timestamp(1000, 0); 2]);

@@ -9,6 +9,7 @@ mod commit;
 mod files;
 mod freezes;
 mod judge;
+mod naming;
 mod restore;
 
 use std::collections::BTreeMap;
