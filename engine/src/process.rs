@@ -3,5 +3,6 @@
 //! What it refuses: signals by bare pid from other modules, and children that nobody reaps.
 
 pub mod command;
+pub mod guard;
 pub mod init;
 pub mod pidfd;

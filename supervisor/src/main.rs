@@ -37,6 +37,9 @@ fn main() -> ExitCode {
     if let Some(code) = engine::runtime::systemd::main(std::env::args()) {
         return code;
     }
+    if let Some(code) = engine::process::guard::main(std::env::args_os()) {
+        return code;
+    }
     if let Some(code) = engine::criu::tar::main(std::env::args_os()) {
         return code;
     }

@@ -95,6 +95,21 @@ fn a_hook_that_hangs_delays_no_recovery_and_ends_with_the_supervisor() {
 }
 
 #[test]
+fn a_hook_that_hangs_ends_with_a_supervisor_that_is_killed() {
+    let Some(mut node) = node(&[("kinds", vec!["noticed"].into()), ("timeout", "1h".into())]) else { return };
+    let pids = node.folder().join("pids");
+    node.set_in("hooks", "on_event", &hangs(&pids).to_string());
+    node.start();
+    node.checkpoint("counter");
+    crash(&node);
+    let hung = hanging(&pids);
+
+    node.kill();
+
+    wait_until(LIMIT, "what the hook had started is gone", || !hung.iter().any(is_there));
+}
+
+#[test]
 fn a_hook_that_hangs_is_killed_in_time_and_that_is_said() {
     let Some(mut node) = node(&[("kinds", vec!["noticed"].into()), ("timeout", "2s".into())]) else { return };
     let pids = node.folder().join("pids");

@@ -17,6 +17,12 @@ impl HookCommand {
         Self { command: Command::new(argv).timeout(limit).kill_leftovers() }
     }
 
+    /// As [`Command::ends_with_us`].
+    #[must_use]
+    pub fn ends_with_us(self) -> Self {
+        Self { command: self.command.ends_with_us() }
+    }
+
     /// Runs it with these variables beside our own, and this on its standard input.
     ///
     /// # Errors

@@ -28,6 +28,16 @@ pub struct Command {
     input: Option<Vec<u8>>,
     timeout: Duration,
     leftovers: Leftovers,
+    death: Death,
+}
+
+/// What becomes of it when we are killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Death {
+    /// It runs on, to its own end.
+    OutlivesUs,
+    /// It is killed, with its group.
+    EndsWithUs,
 }
 
 /// What happens to processes of the group that outlive the command itself.
@@ -54,7 +64,21 @@ impl Command {
     /// A command and its arguments, with our environment and a limit of 10 s.
     pub fn new(argv: Vec<String>) -> Self {
         let timeout = Duration::from_secs(10);
-        Self { argv, env: Vec::new(), input: None, timeout, leftovers: Leftovers::Leave }
+        Self {
+            argv,
+            env: Vec::new(),
+            input: None,
+            timeout,
+            leftovers: Leftovers::Leave,
+            death: Death::OutlivesUs,
+        }
+    }
+
+    /// Nothing of it may outlive this process, even if that is killed. Only for a program whose `main` begins with [`super::guard::main`].
+    #[must_use]
+    pub fn ends_with_us(mut self) -> Self {
+        self.death = Death::EndsWithUs;
+        self
     }
 
     /// Nothing that it started may outlive it: what is left of its group when it exits is killed.
@@ -118,7 +142,11 @@ impl Command {
 
     #[expect(clippy::disallowed_methods, reason = "this is the place")]
     fn spawn(&self) -> Result<Child> {
-        let Some((program, arguments)) = self.argv.split_first() else {
+        let argv = match self.death {
+            Death::OutlivesUs => self.argv.clone(),
+            Death::EndsWithUs => super::guard::around(&self.argv),
+        };
+        let Some((program, arguments)) = argv.split_first().filter(|_| !self.argv.is_empty()) else {
             return Err(Error::Invalid(Report::new("run a command: it is empty")));
         };
         tokio::process::Command::new(program)

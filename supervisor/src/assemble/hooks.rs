@@ -44,8 +44,8 @@ pub(crate) fn ways(config: &words::Config) -> Vec<(Wanted, Way)> {
 }
 
 fn ways_of(hooks: &words::Hooks) -> Vec<Way> {
-    let command =
-        hooks.on_event.as_ref().map(|argv| Way::Command(HookCommand::new(argv.clone(), hooks.timeout)));
+    let command = |argv: &Vec<String>| HookCommand::new(argv.clone(), hooks.timeout).ends_with_us();
+    let command = hooks.on_event.as_ref().map(|argv| Way::Command(command(argv)));
     let webhook = hooks.webhook.as_ref().and_then(|hook| {
         let webhook = Webhook::new(&hook.url, hook.headers.clone(), hook.ca.clone(), hooks.timeout);
         match webhook {

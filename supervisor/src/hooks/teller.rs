@@ -67,7 +67,7 @@ impl Teller {
 /// Runs the command of a service that was taken over, apart.
 pub(crate) fn tell_of_take_over(argv: Vec<String>, service: ServiceName, events: Events) {
     tokio::spawn(async move {
-        let command = HookCommand::new(argv, TAKE_OVER_MAX);
+        let command = HookCommand::new(argv, TAKE_OVER_MAX).ends_with_us();
         let told = command.tell(&[("SUPERVISOR_SERVICE", service.to_string())], Vec::new()).await;
         if let Err(error) = told {
             let text = format!("on_take_over failed: {error}");
