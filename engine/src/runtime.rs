@@ -295,6 +295,11 @@ impl Instance {
         self.said.clone()
     }
 
+    /// The members of a group that say something of themselves, by their names.
+    pub fn said_by_members(&self) -> Vec<(String, watch::Receiver<Said>)> {
+        group::said(&self.members)
+    }
+
     /// Waits until the main process has ended; of a group, until that of any member has.
     pub async fn ended(&self) -> Result<Ended> {
         if !self.members.is_empty() {

@@ -10,14 +10,13 @@
 
 mod ending;
 mod reports;
+mod spoken;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use config::OnStop;
-use engine::runtime::Instance;
-use engine::shim::Said;
 use policies::admission::{Admission, Request};
 use policies::id::{Attempt, ImageId, ServiceName};
 use policies::image::ImageFacts;
@@ -26,6 +25,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::ending::End;
 use self::reports::Reports;
+use self::spoken::Spoken;
 use crate::api::{ReportAnswer, ReportBody};
 use crate::assemble::Parts;
 use crate::carry_out::{Actor, Outcome};
@@ -112,7 +112,7 @@ pub(crate) struct Task {
     events: Events,
     probing: Option<(Attempt, Probing)>,
     /// What the run says of itself.
-    said: Option<watch::Receiver<Said>>,
+    said: Spoken,
     reports: Reports,
     waiting: Vec<(Action, oneshot::Sender<Answer>)>,
     waiting_for: Vec<String>,
@@ -159,7 +159,7 @@ pub(crate) fn spawn(
         status,
         events,
         probing: None,
-        said: None,
+        said: Spoken::default(),
         reports: Reports::default(),
         waiting: Vec::new(),
         waiting_for: match beginning.is_a_start() {
@@ -200,7 +200,7 @@ impl Task {
                 },
                 () = sleep_until(deadline) => self.happen(Event::DeadlineReached),
                 // It is published with the rest.
-                () = says_more(&mut self.said) => {}
+                () = self.said.more() => {}
             }
         }
         self.publish();
@@ -338,11 +338,11 @@ impl Task {
             let (instance, freezes) = (self.actor.running(), self.actor.freezes());
             let probing =
                 Probing::start(run, &self.parts.probes, instance.as_ref(), freezes, &self.own_inbox);
-            self.said = instance.as_ref().and_then(Instance::said);
+            self.said = instance.as_ref().map(Spoken::of).unwrap_or_default();
             (run, probing)
         });
         if run.is_none() {
-            self.said = None;
+            self.said = Spoken::default();
         }
     }
 
@@ -453,8 +453,7 @@ impl Task {
         );
         status.pid = self.actor.pid();
         status.members = self.actor.members();
-        let says = self.said.as_ref().map(|said| said.borrow().status.clone());
-        status.says = says.filter(|says| !says.is_empty());
+        status.says = self.said.text();
         for (probe, (passed, failed)) in status.probes.iter_mut().zip(&self.probed) {
             (probe.passed, probe.failed) = (*passed, *failed);
         }
@@ -474,18 +473,6 @@ pub(crate) type Listing = Vec<ImageFacts>;
 async fn sleep_until(at: Option<tokio::time::Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Waits until the service says something else.
-async fn says_more(said: &mut Option<watch::Receiver<Said>>) {
-    match said {
-        Some(following) => {
-            if following.changed().await.is_err() {
-                *said = None;
-            }
-        }
         None => std::future::pending().await,
     }
 }

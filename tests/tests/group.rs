@@ -245,6 +245,46 @@ fn members_of_several_runtimes() {
     assert!(node.traces().members().is_empty());
 }
 
+/// Each member has a socket of its own to speak to.
+#[test]
+fn members_that_say_themselves_when_they_are_ready() {
+    let Some(host) = Host::or_skip(Runtime::Process) else { return };
+    let mut node = Node::new(host);
+    let counter = node.add_counter("counter", Runtime::Process, &[]);
+    let address = node.add_service("speaker");
+    let speaker = Counter::at(address.port());
+    node.unset("speaker", "probe.health");
+    for (key, value) in [("notify", "{}"), ("role", "\"startup\""), ("start_period", "\"15s\"")] {
+        node.set("speaker", &format!("probe.ready.{key}"), value);
+    }
+    let program = host.counter.with_file_name("speaker");
+    node.set("speaker", "process.command", &command(&program, &["--listen", &address.to_string()]));
+    ["counter", "speaker"].into_iter().for_each(|member| join(&mut node, member));
+    configure(&mut node);
+    node.start_only();
+    let says = |wanted: &str| {
+        wait_until(LIMIT, &format!("it says {wanted}"), || node.status(GROUP)["says"] == wanted);
+    };
+    wait_until(LIMIT, "it runs", || speaker.answers());
+    speaker.ask("/say/STATUS=loading");
+    says("speaker: loading");
+    assert_eq!(node.status(GROUP)["verdict"], "starting");
+    speaker.ask("/say/READY=1;STATUS=serving");
+    node.wait_healthy(GROUP);
+    says("speaker: serving");
+
+    counter.count_to(3);
+    speaker.ask("/put/4");
+    node.checkpoint(GROUP);
+    speaker.ask("/put/5");
+    let mark = node.mark();
+    counter.tell("/abort");
+    node.wait_for_event(mark, "recovered", |_| true);
+    assert_eq!((counter.value(), speaker.ask("/get").as_str()), (3, "4"), "ready as it was in the image");
+    speaker.ask("/say/STATUS=back");
+    says("speaker: back");
+}
+
 fn containers(engine: Engine) {
     let Some(containers) = Containers::or_skip(engine) else { return };
     let guards = ["one", "two"].map(|name| containers.reserve(name));

@@ -23,6 +23,7 @@ use futures_util::StreamExt;
 use futures_util::future::{join_all, select_all, try_join_all};
 use futures_util::stream::FuturesUnordered;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use self::keep::Joint;
 use super::{
@@ -33,6 +34,7 @@ use crate::criu::close_outer_connections;
 use crate::criu::network::{Hold, between};
 use crate::error::{Error, Report, Result};
 use crate::freeze::Cgroup;
+use crate::shim::Said;
 
 /// One member.
 #[derive(Debug)]
@@ -317,6 +319,11 @@ impl Noted {
 /// One of them.
 pub(super) fn member<'a>(members: &'a [Running], name: &str) -> Option<&'a Instance> {
     members.iter().find(|one| one.name == name).map(|one| &one.instance)
+}
+
+/// Those that say something of themselves.
+pub(super) fn said(members: &[Running]) -> Vec<(String, watch::Receiver<Said>)> {
+    members.iter().filter_map(|one| Some((one.name.clone(), one.instance.said()?))).collect()
 }
 
 /// How the first member that ends has ended.
