@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::OnStop;
+use engine::runtime::Instance;
 use policies::admission::{Admission, Request};
 use policies::id::{Attempt, ImageId, ServiceName};
 use policies::image::ImageFacts;
