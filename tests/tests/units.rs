@@ -368,6 +368,7 @@ fn of_two(node: &str) -> String {
 /// A machine with pids that the other's processes do not have: those of an image must be free.
 fn one_of_two(node: &str, shared: &std::path::Path, pids_above: u32) -> Option<Machine> {
     let machine = Machine::sharing_or_skip(shared)?;
+    machine.done(&["mkdir", "-p", "/srv/leases", "/srv/images"]);
     machine.done(&["sh", "-c", &format!("echo {pids_above} > /proc/sys/kernel/ns_last_pid")]);
     Some(installed_on(machine, &[(UNIT, TALLY)], &of_two(node)))
 }

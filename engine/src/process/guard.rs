@@ -52,7 +52,7 @@ fn run(guarded: i32, argv: &[OsString]) -> ExitCode {
     match ended {
         Ok(status) => as_it_ended(status),
         Err(error) => {
-            eprintln!("{}: {error}", program.display());
+            eprintln!("{}: {error}", std::path::Path::new(program).display());
             ExitCode::from(CANNOT_RUN)
         }
     }
