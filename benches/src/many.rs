@@ -6,11 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use system_tests::{Event, Host, Node, Runtime};
 
+#[path = "cpu.rs"]
+mod cpu;
 #[path = "statistics.rs"]
 mod statistics;
 
@@ -164,13 +166,12 @@ fn line(name: &str, samples: Vec<f64>) {
 
 /// Looks at groups of processes over a time.
 fn costs(groups: &[(&str, &[i32])], time: Duration) -> Vec<Cost> {
-    let used = |pids: &[i32]| pids.iter().filter_map(|pid| ticks(*pid)).sum::<u64>();
-    let (begun, before) = (SystemTime::now(), groups.iter().map(|(_, pids)| used(pids)).collect::<Vec<_>>());
+    let (begun, before) =
+        (Instant::now(), groups.iter().map(|(_, pids)| cpu::used(pids)).collect::<Vec<_>>());
     std::thread::sleep(time);
-    let over = begun.elapsed().unwrap_or(time).as_secs_f64();
-    let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
-    let cost = |((name, pids), before): (&(&str, &[i32]), u64)| {
-        let seconds = used(pids).saturating_sub(before) as f64 / per_second as f64;
+    let over = begun.elapsed().as_secs_f64();
+    let cost = |((name, pids), before): (&(&str, &[i32]), Duration)| {
+        let seconds = cpu::used(pids).saturating_sub(before).as_secs_f64();
         let sum = |field: &str| pids.iter().filter_map(|pid| kib(*pid, field)).sum::<u64>() as f64 / 1024.0;
         let cost = Cost { cpu: 100.0 * seconds / over, memory: sum("Pss:"), resident: sum("Rss:") };
         println!(
@@ -183,14 +184,6 @@ fn costs(groups: &[(&str, &[i32])], time: Duration) -> Vec<Cost> {
         cost
     };
     groups.iter().zip(before).map(cost).collect()
-}
-
-/// Processor time, user and system.
-fn ticks(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold anything.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
 }
 
 fn kib(pid: i32, field: &str) -> Option<u64> {

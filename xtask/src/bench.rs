@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: the paper's tables, for criu, runc and us; `cargo xtask bench hosts`: what crosses hosts;
-//! `cargo xtask bench many`: what the supervisor itself costs with many services (docs/benchmarks.md).
+//! `cargo xtask bench many`: what the supervisor itself costs with many services; `cargo xtask bench replication`: how fast images reach a peer
+//! (docs/benchmarks.md).
 //!
 //! Refuses to measure anything but release binaries.
 
@@ -22,6 +23,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let (name, arguments) = match arguments.split_first() {
         Some((first, rest)) if first == "hosts" => ("hosts", rest),
         Some((first, rest)) if first == "many" => ("many", rest),
+        Some((first, rest)) if first == "replication" => ("replication", rest),
         Some(_) | None => ("bench", arguments),
     };
     let program = prepared.binaries.join(name);

@@ -74,7 +74,7 @@ impl Command {
         }
     }
 
-    /// Nothing of it may outlive this process, even if that is killed. Only for a program whose `main` begins with [`super::guard::main`].
+    /// Nothing of it may outlive this process, even if that is killed. It is so in programs whose `main` begins with [`super::guard::main`].
     #[must_use]
     pub fn ends_with_us(mut self) -> Self {
         self.death = Death::EndsWithUs;

@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::signal::{Signal, kill, killpg, raise};
 use nix::unistd::{Pid, getpgrp, getppid};
@@ -15,8 +16,14 @@ const WORD: &str = "guard-command";
 /// What shells say of a program that cannot be run.
 const CANNOT_RUN: u8 = 127;
 
-/// The command line that runs this one under guard.
+/// Whether this program can be one.
+static CAN_GUARD: AtomicBool = AtomicBool::new(false);
+
+/// The command line that runs this one under guard; itself in programs that have not begun with [`main`].
 pub(super) fn around(argv: &[String]) -> Vec<String> {
+    if !CAN_GUARD.load(Ordering::Relaxed) {
+        return argv.to_vec();
+    }
     let ours = ["/proc/self/exe".to_owned(), WORD.to_owned(), std::process::id().to_string()];
     ours.into_iter().chain(argv.iter().cloned()).collect()
 }
@@ -24,6 +31,7 @@ pub(super) fn around(argv: &[String]) -> Vec<String> {
 /// Is the guard if the arguments say so.
 #[must_use]
 pub fn main(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    CAN_GUARD.store(true, Ordering::Relaxed);
     arguments.next();
     if arguments.next()? != WORD {
         return None;
