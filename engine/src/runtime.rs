@@ -17,7 +17,7 @@ pub use container::{Layout, Recipe, Volume, volumes_of};
 pub use instance::{Attached, Ended, Handle, Instance, Outside};
 pub use place::Place;
 
-use instance::{Main, Witness};
+use instance::Witness;
 use place::{KnownShim, release_noted};
 
 use std::future::Future;
@@ -25,6 +25,8 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{Cut, WhileFrozen};
 use crate::error::{Error, Report, Result};
