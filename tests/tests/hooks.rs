@@ -78,15 +78,7 @@ fn a_command_is_told_of_a_crash_and_of_the_recovery() {
 
 #[test]
 fn a_hook_that_hangs_delays_no_recovery_and_ends_with_the_supervisor() {
-    let Some(mut node) = node(&[("kinds", vec!["noticed"].into()), ("timeout", "1h".into())]) else { return };
-    let pids = node.folder().join("pids");
-    node.set_in("hooks", "on_event", &hangs(&pids).to_string());
-    node.start();
-    node.checkpoint("counter");
-
-    crash(&node);
-
-    let hung = hanging(&pids);
+    let Some((mut node, hung)) = with_hanging_hook() else { return };
     // A second crash while the hook still hangs with the first.
     crash(&node);
     assert!(hung.iter().all(is_there), "the hook was to hang: {hung:?}");
@@ -96,17 +88,21 @@ fn a_hook_that_hangs_delays_no_recovery_and_ends_with_the_supervisor() {
 
 #[test]
 fn a_hook_that_hangs_ends_with_a_supervisor_that_is_killed() {
-    let Some(mut node) = node(&[("kinds", vec!["noticed"].into()), ("timeout", "1h".into())]) else { return };
+    let Some((mut node, hung)) = with_hanging_hook() else { return };
+    node.kill();
+    wait_until(LIMIT, "what the hook had started is gone", || !hung.iter().any(is_there));
+}
+
+/// A node whose hook was told of a crash and hangs, and the hook's pids.
+fn with_hanging_hook() -> Option<(Node, Vec<String>)> {
+    let mut node = node(&[("kinds", vec!["noticed"].into()), ("timeout", "1h".into())])?;
     let pids = node.folder().join("pids");
     node.set_in("hooks", "on_event", &hangs(&pids).to_string());
     node.start();
     node.checkpoint("counter");
     crash(&node);
     let hung = hanging(&pids);
-
-    node.kill();
-
-    wait_until(LIMIT, "what the hook had started is gone", || !hung.iter().any(is_there));
+    Some((node, hung))
 }
 
 #[test]
