@@ -26,6 +26,7 @@ mod sidecar;
 mod status;
 mod top;
 mod unit;
+mod waiting;
 pub(crate) mod words;
 
 use std::path::PathBuf;

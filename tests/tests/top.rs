@@ -1,4 +1,4 @@
-//! `top` on a real terminal: what happens to a service is seen there, and the terminal is given back as it was.
+//! `top`, and commands that take long, on a real terminal: what happens to a service is seen there, and the terminal is given back as it was.
 #![allow(missing_docs)]
 
 use nix::sys::signal::{Signal, kill};
@@ -58,6 +58,23 @@ fn a_signal_gives_the_terminal_back_and_without_colours_none_is_used() {
         assert!(terminal.ended().success(), "{signal}");
         assert!(!terminal.has_seen(COLOUR), "{signal}");
     }
+}
+
+/// Its stop signal says nothing to it, so that it takes a while.
+#[test]
+fn whoever_waits_for_an_answer_sees_that_something_goes_on() {
+    let Some(host) = Host::or_skip(Runtime::Process) else { return };
+    let (mut node, _) = Node::with_counter(host, Runtime::Process, &[]);
+    node.set("counter", "stop_signal", "\"WINCH\"");
+    node.set("counter", "stop_timeout", "\"3s\"");
+    node.start();
+
+    let mut terminal = Terminal::run(node.prepared(&["stop", "counter"]));
+
+    terminal.wait_for("stop counter");
+    assert!(terminal.ended().success());
+    let screen = terminal.wait_for("counter: ");
+    assert!(!screen.contains("stop counter"), "{screen}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::Target;
 use super::client::{Client, encode, refusal};
 use super::failure::Failure;
 use super::screen::{Mood, Screen};
-use super::words;
+use super::{waiting, words};
 use crate::api::ActionBody;
 use crate::status::Answer;
 
@@ -23,7 +23,8 @@ pub(crate) async fn act(
 ) -> Result<(), Failure> {
     let path = format!("/v1/services/{}/{action}", encode(&target.service));
     let body = ActionBody { wait_seconds: target.wait.as_secs_f64(), ..what };
-    let (status, body) = client.ask(&path, &body, target.wait + GRACE).await?;
+    let asked = client.ask(&path, &body, target.wait + GRACE);
+    let (status, body) = waiting::seen(client, (action, &target.service), asked).await?;
     let Ok(answer) = serde_json::from_slice::<Answer>(&body) else { return Err(refusal(status, &body)) };
     if screen.is_json() {
         screen.json(&answer)?;

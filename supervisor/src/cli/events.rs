@@ -109,7 +109,7 @@ impl Lines {
     }
 }
 
-fn read(line: &str) -> Result<EventRecord, Failure> {
+pub(super) fn read(line: &str) -> Result<EventRecord, Failure> {
     serde_json::from_str(line).map_err(|e| Failure::Failed(format!("not an event: {line}: {e}")))
 }
 
