@@ -59,6 +59,22 @@ pub(super) fn remove(store: &Store, service: &ServiceName, id: &ImageId) -> Resu
     Ok(true)
 }
 
+impl Store {
+    /// Removes hot images that never became durable here and are older than one that is: on a standby, what was handed over and then not
+    /// needed. What is pinned or in use stays.
+    ///
+    /// # Errors
+    /// By what the disk says.
+    pub fn forget_overtaken(&self, service: &ServiceName, by: &ImageId) -> Result<()> {
+        let places = self.places();
+        let mut overtaken = places.hot_images(service)?;
+        overtaken.retain(|id| {
+            id < by && !places.is_durable(service, id) && !marks::read(places, service, id).pinned
+        });
+        overtaken.iter().try_for_each(|id| remove(self, service, id).map(drop))
+    }
+}
+
 /// Removes the hot copies that are durable and older than the newest `keep_hot`, and more if they take too much memory.
 pub(super) fn drop_older_hot(store: &Store, service: &ServiceName) -> Result<()> {
     let (places, settings) = (store.places(), store.settings());
