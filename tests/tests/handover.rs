@@ -30,7 +30,8 @@ fn handed_over(from: &Node, mark: system_tests::Mark) -> String {
 /// The number before these words, MiB.
 fn mib(text: &str, words: &str) -> f64 {
     let before = text.split(words).next().filter(|before| before.len() < text.len());
-    let number = before.and_then(|before| before.trim_end().trim_end_matches("MiB").split_whitespace().next_back());
+    let number =
+        before.and_then(|before| before.trim_end().trim_end_matches("MiB").split_whitespace().next_back());
     number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no {words:?} in {text:?}"))
 }
 

@@ -1,7 +1,7 @@
 //! Hand-overs: from one store's memory to another's, whole or not at all.
 
 use super::*;
-use crate::images::{Base, Given, Known};
+use crate::images::{Base, Given, Known, Way};
 
 /// Pages that differ from each other.
 const PAGES: usize = 700;
@@ -14,12 +14,7 @@ struct Two {
 
 impl Two {
     fn new(content: &Content) -> Self {
-        let node = || {
-            let fixture = Fixture::quick();
-            let store = fixture.store();
-            (fixture, store)
-        };
-        let two = Self { here: node(), there: node() };
+        let two = Self { here: node(Fixture::quick()), there: node(Fixture::quick()) };
         keep(&two.here.1, "a-1", content);
         let mut archive = Vec::new();
         two.here.1.export(&image("a-1"), &mut archive).expect("exported");
@@ -52,6 +47,11 @@ impl Two {
             assert!(left.iter().all(|path| !path.to_string_lossy().contains("b-2")), "{what} left {left:?}");
         }
     }
+}
+
+fn node(fixture: Fixture) -> (Fixture, Store) {
+    let store = fixture.store();
+    (fixture, store)
 }
 
 fn base(store: &Store) -> Base {
@@ -149,6 +149,22 @@ fn every_flip_cut_exchange_and_addition_is_refused_and_leaves_nothing() {
     refused(&exchanged, "exchanged");
     refused(&[&stream[..at], &[9][..], &stream[at + 1..]].concat(), "an unknown form");
     two.take(Some(&there), &stream).expect("the stream itself is whole");
+}
+
+/// Each node commits it under a key of its own making; then one sends it to the other, as it sends any image.
+#[test]
+fn what_both_have_committed_is_the_same_image() {
+    let two = Two { here: node(Fixture::quick().encrypted(1)), there: node(Fixture::quick().encrypted(1)) };
+    let (stream, _) = two.give(&Content::varied(2), None);
+    two.take(None, &stream).expect("taken");
+    for store in [&two.here.1, &two.there.1] {
+        commit(store, "b-2");
+    }
+    let sent = two.there.1.outgoing(&image("b-2")).expect("durable");
+    let own = two.here.1.outgoing(&image("b-2")).expect("durable");
+    assert_ne!(sent.manifest().segments, own.manifest().segments);
+    let again = two.here.1.incoming(sent.head().bytes(), Way::Sent).expect("the same");
+    assert!(again.is_none(), "it is there");
 }
 
 #[test]
