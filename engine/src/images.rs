@@ -47,7 +47,7 @@ use policies::id::{ImageId, ServiceName};
 use policies::image::ImageVerdict;
 
 pub use block::Codec;
-pub use handover::{Base, Given, Known};
+pub use handover::{Base, Given, Known, Seed};
 pub use head::{HEAD_LENGTH_MAX, Head};
 pub use hot::{Hot, Staging};
 pub use incoming::{Incoming, PartWriter, Way};

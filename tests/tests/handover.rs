@@ -128,7 +128,10 @@ fn taker_dies_at(point: &str) {
 fn works_on(pair: &Pair) {
     wait_until(LIMIT, "no half image is left there", || {
         let hot = pair.other.traces().hot_images();
-        hot.iter().filter(|image| image.is_dir()).all(|image| image.join("seal").exists())
+        let images = hot
+            .iter()
+            .filter(|path| path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b".")));
+        images.into_iter().all(|image| image.join("seal").exists())
     });
     pair.counter.count_to(7);
     let image = pair.one.checkpoint("counter");
@@ -141,6 +144,8 @@ fn works_on(pair: &Pair) {
     assert_eq!(pair.counter.value(), 7);
     pair.counter.assert_whole();
     assert!(runs(&pair.other) && !runs(&pair.one));
+    let hot = pair.other.traces().hot_images();
+    assert!(hot.iter().all(|path| !path.display().to_string().contains("seed-")), "{hot:?}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! ```text
 //! here                                                 there
 //! Base: a durable image that both have, unpacked ───── Base: the same, by the hash of its manifest
-//! Known: its pages by content
+//! Known: its pages by content                          Seed: a copy of them, where the next image will lie
 //! give: each file in blocks of 1 MiB ── zeros, bytes, pages of the base ──> take: assembled, hashed, sealed: hot, or nothing
 //! ```
 //!
@@ -12,6 +12,7 @@
 
 mod give;
 mod known;
+mod seed;
 mod take;
 mod words;
 
@@ -22,6 +23,7 @@ use policies::id::{ImageId, ServiceName};
 
 pub use give::Given;
 pub use known::Known;
+pub use seed::Seed;
 
 use super::manifest::{MANIFEST_LENGTH_MAX, MANIFEST_NAME};
 use super::places::{Spill, names_in};
@@ -104,13 +106,14 @@ impl Store {
         Ok(())
     }
 
+    /// `there` bytes of it take room already.
     fn stage_in_memory(
         &self,
-        service: &ServiceName,
-        id: &ImageId,
+        (service, id): (&ServiceName, &ImageId),
         needs: StageNeeds,
+        there: u64,
     ) -> Result<hot::Staging> {
-        self.has_room_in_memory(needs)?;
+        self.has_room_in_memory(StageNeeds { memory: needs.memory.saturating_sub(there), ..needs })?;
         self.stage_at(service, id, Place::Memory)
     }
 }

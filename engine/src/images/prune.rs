@@ -8,7 +8,9 @@ use std::path::Path;
 use policies::id::{ImageId, ServiceName};
 
 use super::hot::Seal;
-use super::places::{FETCHED, FILES, HOT, INCOMING, SEAL_NAME, STAGING, Spill, TRASH, ids_in, names_in};
+use super::places::{
+    FETCHED, FILES, HOT, INCOMING, SEAL_NAME, SEED, STAGING, Spill, TRASH, ids_in, names_in,
+};
 use super::{Store, marks, space};
 use crate::durable::{TEMPORARY_PREFIX, fail_point, remove_file, remove_tree, rename};
 use crate::error::Result;
@@ -148,6 +150,7 @@ fn sweep_service(store: &Store, service: &ServiceName, swept: &mut Swept) -> Res
     }
     let mut hot = ids_in(&folder, HOT)?;
     if let Some(memory) = &places.memory {
+        swept.staging += remove_all(&memory.join(service.as_str()), SEED)?;
         hot.extend(ids_in(&memory.join(service.as_str()), "")?);
     }
     for id in hot {

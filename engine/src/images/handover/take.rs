@@ -5,18 +5,29 @@ use std::path::Path;
 
 use policies::id::{Epoch, ImageId, ServiceName};
 
+use super::super::Store;
 use super::super::block::BLOCK_LENGTH;
+use super::super::digest::{self, Part};
 use super::super::hot::Hot;
-use super::super::{Store, digest};
 use super::known::block_at;
+use super::seed::{Copied, Seed};
 use super::words::{Form, Head, Named, Record, array, broken, invalid};
 use super::{Base, PAGE};
 use crate::durable::{NewFile, fail_point};
 use crate::error::{Error, Report, Result};
 
+/// A block of a file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) index: usize,
+    pub(super) offset: u64,
+    pub(super) length: usize,
+}
+
 struct Taker<'a> {
     from: &'a mut dyn Read,
     base: Option<&'a Base>,
+    seed: Option<Seed>,
     block: Vec<u8>,
     done: u64,
     total: u64,
@@ -34,7 +45,7 @@ impl Store {
         &self,
         (service, id): (&ServiceName, &ImageId),
         epoch: Epoch,
-        base: Option<&Base>,
+        (base, seed): (Option<&Base>, Option<Seed>),
         from: &mut dyn Read,
     ) -> Result<Hot> {
         let (head, hash) = Head::read(from)?;
@@ -47,12 +58,19 @@ impl Store {
             return Err(Error::Refused(Report::new(text)));
         }
         let base = same_base(&head, base)?;
-        let needs = head.needs();
-        let staging = self.stage_in_memory(service, id, needs)?;
+        let (needs, seed) = (head.needs(), seed.filter(|_| base.is_some()));
+        let there = seed.as_ref().map_or(0, Seed::bytes);
+        let staging = self.stage_in_memory((service, id), needs, there)?;
         let total = needs.memory.saturating_add(needs.files);
-        let mut taker = Taker { from, base, block: vec![0; BLOCK_LENGTH], done: 0, total, half: false };
-        for (folder, files) in [(staging.criu_dir(), &head.criu), (staging.files_dir(), &head.files)] {
-            files.iter().try_for_each(|file| taker.file(&folder, file))?;
+        let block = vec![0; BLOCK_LENGTH];
+        let mut taker = Taker { from, base, seed, block, done: 0, total, half: false };
+        for file in &head.criu {
+            let path = staging.criu_dir().join(&file.name);
+            let planted = taker.seed.as_mut().map_or(Ok(None), |seed| seed.plant(&file.name, &path))?;
+            taker.file(&path, file, planted)?;
+        }
+        for file in &head.files {
+            taker.file(&staging.files_dir().join(&file.name), file, None)?;
         }
         taker.end(&hash)?;
         staging.seal(head.about)
@@ -68,15 +86,17 @@ fn same_base<'a>(head: &Head, base: Option<&'a Base>) -> Result<Option<&'a Base>
 }
 
 impl Taker<'_> {
-    fn file(&mut self, folder: &Path, named: &Named) -> Result<()> {
-        let file = NewFile::create(&folder.join(&named.name))?;
+    fn file(&mut self, path: &Path, named: &Named, planted: Option<(Copied, NewFile)>) -> Result<()> {
+        let (copied, file) = match planted {
+            Some((copied, file)) => (Some(copied), file),
+            None => (None, NewFile::create(path)?),
+        };
         file.set_length(named.len)?;
         let mut parts = Vec::new();
         for offset in (0..named.len).step_by(BLOCK_LENGTH) {
-            let length = block_at(offset, named.len);
-            self.block(length, offset, &file)?;
-            parts.push(digest::hash_block(&self.block[..length], parts.len() as u64, named.len));
-            self.passed(length);
+            let place = Place { index: parts.len(), offset, length: block_at(offset, named.len) };
+            parts.push(self.block(place, named.len, copied.as_ref(), &file)?);
+            self.passed(place.length);
         }
         file.finish_volatile();
         let said = blake3::Hash::from_bytes(array(self.from)?);
@@ -86,25 +106,40 @@ impl Taker<'_> {
         Err(Error::Corrupt(Report::new(format!("{} did not arrive as it was sent", named.name))))
     }
 
-    /// Assembles a block and writes what of it is not zero.
-    fn block(&mut self, length: usize, offset: u64, file: &NewFile) -> Result<()> {
+    /// Assembles a block and writes it, unless it lies there already; of a new file, only what is not zero.
+    fn block(
+        &mut self,
+        place: Place,
+        file_length: u64,
+        copied: Option<&Copied>,
+        file: &NewFile,
+    ) -> Result<Part> {
+        let Place { index, offset, length } = place;
         let (mut at, mut begun) = (0, 0);
         while at < length {
             let record = Record::read(self.from, length - at)?;
+            if let Some(part) = copied.filter(|_| at == 0).and_then(|copied| copied.same(record, place)) {
+                if file_length > BLOCK_LENGTH as u64 {
+                    return Ok(part);
+                }
+            }
             let end = at + record.len as usize;
             let into = &mut self.block[at..end];
             match record.form {
                 Form::Zeros => {
                     into.fill(0);
-                    file.write_at(&self.block[begun..at], offset + begun as u64)?;
-                    begun = end;
+                    if copied.is_none() {
+                        file.write_at(&self.block[begun..at], offset + begun as u64)?;
+                        begun = end;
+                    }
                 }
                 Form::Bytes => self.from.read_exact(into).map_err(broken)?,
                 Form::Pages { file, page } => pages(self.base, file, page, into)?,
             }
             at = end;
         }
-        file.write_at(&self.block[begun..length], offset + begun as u64)
+        file.write_at(&self.block[begun..length], offset + begun as u64)?;
+        Ok(digest::hash_block(&self.block[..length], index as u64, file_length))
     }
 
     fn passed(&mut self, bytes: usize) {

@@ -36,7 +36,7 @@ impl Two {
     }
 
     fn take(&self, base: Option<&Base>, mut stream: &[u8]) -> crate::Result<Hot> {
-        self.there.1.take((&service(), &image("b-2")), Epoch(7), base, &mut stream)
+        self.there.1.take((&service(), &image("b-2")), Epoch(7), (base, None), &mut stream)
     }
 
     /// That nothing of it is there.
@@ -104,6 +104,64 @@ fn what_both_have_is_only_named_wherever_it_lies() {
     assert_eq!(given.referenced, (PAGES as u64 - 1 - 10 + 10) * 4096, "{given:?}");
     two.take(Some(&base(&two.there.1)), &stream).expect("taken");
     assert!(restored(&two.there.1, "b-2") == later);
+}
+
+/// The base's pages lie already where the image will: whatever became of them, it is as it was sent.
+#[test]
+fn what_is_planted_beforehand_is_overwritten_where_it_has_changed() {
+    let pages = noise(1, 6 * MIB + 8192);
+    let written = |from: usize, to: usize, byte: u8| {
+        let mut pages = pages.clone();
+        pages[from..to].fill(byte);
+        pages
+    };
+    let cases = [
+        ("unchanged", pages.clone()),
+        ("a block written to", written(MIB + 5, MIB + 9000, 3)),
+        ("a block of zeros", written(2 * MIB, 3 * MIB, 0)),
+        ("some zeros", written(2 * MIB, 2 * MIB + 40_960, 0)),
+        ("the tail", written(6 * MIB + 4096, 6 * MIB + 8192, 9)),
+        ("longer", [&pages[..], &noise(2, 3 * MIB)].concat()),
+        ("shorter, at a block's end", pages[..4 * MIB].to_vec()),
+        ("shorter, inside of a block", pages[..4 * MIB + 4096].to_vec()),
+        ("no page at its end", pages[..4 * MIB + 4097].to_vec()),
+        ("one block", pages[..MIB].to_vec()),
+        ("less", pages[..5000].to_vec()),
+        ("nothing", Vec::new()),
+        ("moved", pages[4096..].to_vec()),
+        ("blocks exchanged", [&pages[3 * MIB..4 * MIB], &pages[MIB..3 * MIB], &pages[..MIB]].concat()),
+    ];
+    for (what, later) in cases {
+        let two = Two::new(&of_pages(pages.clone()));
+        let later = of_pages(later);
+        let (stream, _) = two.give(&later, Some(&two.known()));
+        let there = base(&two.there.1);
+        let seed = two.there.1.seed(&service(), &there).expect("there is room");
+        let of = (&service(), &image("b-2"));
+        let taken = two.there.1.take(of, Epoch(7), (Some(&there), Some(seed)), &mut &stream[..]);
+        taken.unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert!(restored(&two.there.1, "b-2") == later, "{what}");
+        let left = tree(two.there.0.memory.path());
+        assert!(left.iter().all(|path| !path.to_string_lossy().contains("seed-")), "{what}: {left:?}");
+        commit(&two.there.1, "b-2");
+        two.there.1.verify(&image("b-2")).expect(what);
+    }
+}
+
+#[test]
+fn a_start_sweeps_what_was_planted_and_nobody_came_for() {
+    let two = Two::new(&of_pages(noise(1, 2 * MIB)));
+    let there = base(&two.there.1);
+    std::mem::forget(two.there.1.seed(&service(), &there).expect("there is room"));
+    let seeds = || {
+        tree(&two.there.0.memory.path().join("hot/web"))
+            .iter()
+            .filter(|p| p.to_string_lossy().starts_with(".seed-a-1"))
+            .count()
+    };
+    assert_eq!(seeds(), 2);
+    two.there.0.store();
+    assert_eq!(seeds(), 0);
 }
 
 #[test]
@@ -186,7 +244,7 @@ fn another_image_epoch_or_name_is_refused() {
     let two = Two::new(&Content::small(1));
     let (stream, _) = two.give(&Content::small(2), None);
     let take = |id: &str, epoch, mut stream: &[u8]| {
-        two.there.1.take((&service(), &image(id)), Epoch(epoch), None, &mut stream)
+        two.there.1.take((&service(), &image(id)), Epoch(epoch), (None, None), &mut stream)
     };
     assert_eq!(take("b-3", 7, &stream).expect_err("another id").kind(), "invalid");
     assert_eq!(take("b-2", 8, &stream).expect_err("another epoch").kind(), "refused");
@@ -209,7 +267,10 @@ fn without_room_in_memory_it_is_refused() {
     let two = Two::new(&Content::small(1));
     let (stream, _) = two.give(&Content::varied(2), None);
     let take = |store: &Store| {
-        store.take((&service(), &image("b-2")), Epoch(7), None, &mut &stream[..]).expect_err("no room").kind()
+        store
+            .take((&service(), &image("b-2")), Epoch(7), (None, None), &mut &stream[..])
+            .expect_err("no room")
+            .kind()
     };
     assert_eq!(
         take(&two.there.0.store_with(|settings| settings.hot_max_size = Some(MIB as u64))),

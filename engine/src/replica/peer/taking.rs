@@ -15,16 +15,23 @@ use super::receiver::{Answer, Arrived, Receiver, SILENCE_MAX, collect, document}
 use super::watched;
 use crate::durable::fail_point;
 use crate::error::{Error, Report, Result};
-use crate::images::{Base, StageNeeds};
+use crate::images::{Base, Seed, StageNeeds};
 use crate::replica::{CHUNKS_WAITING, Chunks, joined};
 
-/// How long a base is held ready for a hand-over that was agreed to.
-const READY_MAX: Duration = Duration::from_secs(600);
+/// How long a base is held ready for a hand-over that was agreed to: the service is frozen and dumped meanwhile.
+const READY_MAX: Duration = Duration::from_secs(120);
 
 /// Of each service the base that was agreed on. Clones are the same.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Bases {
-    of: Arc<Mutex<BTreeMap<ServiceName, Arc<Base>>>>,
+    of: Arc<Mutex<BTreeMap<ServiceName, Agreed>>>,
+}
+
+/// What is ready for a hand-over.
+#[derive(Debug)]
+struct Agreed {
+    base: Arc<Base>,
+    seed: Option<Seed>,
 }
 
 impl Receiver {
@@ -39,18 +46,21 @@ impl Receiver {
             let report = Report::new("images are encrypted there, and would not be here");
             return Err(Error::Refused(report.remedy("set store.encryption_key_file on both nodes")));
         }
-        let of = service.clone();
-        let base = self.in_store(move |store| {
+        let (of, former) = (service.clone(), self.bases.take(&service));
+        let agreed = self.in_store(move |store| {
+            // It would be in the way.
+            drop(former);
             store.has_room_in_memory(StageNeeds { memory: offer.bytes, files: 0 })?;
             let id = ImageId::try_from(offer.base.as_str());
             let id = id.map_err(|e| Error::Invalid(Report::new("no id of an image").because(e)))?;
             // One that is not here, or not whole, is none.
             let base = store.base(&of, &id).ok().filter(|base| base.identity() == offer.identity);
-            Ok(base.map(Arc::new))
+            // Without it the hand-over takes a little longer.
+            Ok(base.map(|base| Agreed { seed: store.seed(&of, &base).ok(), base: Arc::new(base) }))
         });
-        let base = base.await?;
-        let answer = Offered { base: base.is_some() };
-        self.bases.agree(service, base);
+        let agreed = agreed.await?;
+        let answer = Offered { base: agreed.is_some() };
+        self.bases.agree(service, agreed);
         document(&answer)
     }
 
@@ -60,9 +70,11 @@ impl Receiver {
         (epoch, body): (Epoch, Body),
     ) -> Result<Answer> {
         self.let_in(&service, epoch).await?;
-        let base = self.bases.take(&service);
+        let agreed = self.bases.take(&service);
+        let (base, seed) = agreed.map_or((None, None), |agreed| (Some(agreed.base), agreed.seed));
         let (store, of) = (self.store.clone(), (service.clone(), id.clone()));
-        let take = move |from: &mut dyn Read| store.take((&of.0, &of.1), epoch, base.as_deref(), from);
+        let take =
+            move |from: &mut dyn Read| store.take((&of.0, &of.1), epoch, (base.as_deref(), seed), from);
         let taken = read_by(watched(body, SILENCE_MAX, "the peer".to_owned()), take).await;
         taken.map_err(refused)?;
         // A newer holder may have come meanwhile: then it does not count.
@@ -76,24 +88,27 @@ impl Receiver {
 
 impl Bases {
     /// Holds it for a while. Whatever was agreed on before is over.
-    fn agree(&self, service: ServiceName, base: Option<Arc<Base>>) {
-        let Some(base) = base else {
-            self.lock().remove(&service);
-            return;
-        };
-        self.lock().insert(service.clone(), Arc::clone(&base));
+    fn agree(&self, service: ServiceName, agreed: Option<Agreed>) {
+        let Some(agreed) = agreed else { return };
+        let base = Arc::downgrade(&agreed.base);
+        self.lock().insert(service.clone(), agreed);
         let bases = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(READY_MAX).await;
-            bases.lock().retain(|of, held| *of != service || !Arc::ptr_eq(held, &base));
+            let is_it = |held: &Agreed| std::ptr::eq(Arc::as_ptr(&held.base), base.as_ptr());
+            let mut held = bases.lock();
+            let over = if held.get(&service).is_some_and(is_it) { held.remove(&service) } else { None };
+            drop(held);
+            // Its memory is given back off these threads.
+            tokio::task::spawn_blocking(move || drop(over));
         });
     }
 
-    fn take(&self, service: &ServiceName) -> Option<Arc<Base>> {
+    fn take(&self, service: &ServiceName) -> Option<Agreed> {
         self.lock().remove(service)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ServiceName, Arc<Base>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ServiceName, Agreed>> {
         // Changed in single steps.
         self.of.lock().unwrap_or_else(PoisonError::into_inner)
     }
