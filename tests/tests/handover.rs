@@ -2,7 +2,7 @@
 #![allow(missing_docs)]
 
 use system_tests::pair::{Leases, Pair, quoted, runs, wait_ready};
-use system_tests::{LIMIT, Node, wait_until};
+use system_tests::{LIMIT, Node, wait_for, wait_until};
 
 /// Memory of the service, MiB: random bytes, which it checks.
 const MEMORY: u64 = 48;
@@ -161,6 +161,42 @@ fn the_giver_dies_in_the_middle() {
 #[test]
 fn the_giver_dies_before_the_service_ends() {
     giver_dies_at("handover.answered");
+}
+
+/// Nothing runs, and the lease is not let go: the next supervisor brings it back from memory.
+#[test]
+fn the_giver_dies_when_the_service_has_ended() {
+    let Some(mut pair) = ended_in_the_middle("20s") else { return };
+    pair.one.start_only();
+    pair.one.wait_healthy("counter");
+    assert_eq!(pair.counter.value(), 5);
+    assert!(runs(&pair.one) && !runs(&pair.other));
+    works_on(&pair);
+}
+
+/// What was handed over is newer than what the lease says, and is what it goes on with.
+#[test]
+fn the_giver_dies_when_the_service_has_ended_and_does_not_come_back() {
+    let Some(pair) = ended_in_the_middle("3s") else { return };
+    let recovered = || pair.other.events().into_iter().find(|event| event.kind == "recovered");
+    let back = wait_for(LIMIT, "the other brings it back", recovered);
+    let given = pair.other.events().into_iter().rfind(|event| event.kind == "image-received");
+    assert_eq!(back.image, given.expect("it was handed over").image);
+    assert_eq!(pair.counter.value(), 5);
+    pair.counter.assert_whole();
+}
+
+/// It is in its last image, which the other has, and its supervisor is dead.
+fn ended_in_the_middle(ttl: &str) -> Option<Pair> {
+    let mut pair = pair(|node| node.set_in("cluster", "ttl", &quoted(ttl)))?;
+    pair.one.stop();
+    pair.one.start_to_die_later_at("suspend.ended");
+    pair.one.wait_healthy("counter");
+    pair.replicate(5);
+    let moved = pair.one.command(&["migrate", "counter", pair.other.name()]);
+    assert_ne!(moved.code, Some(0), "{moved:?}");
+    pair.one.wait_dead_at_fail_point();
+    Some(pair)
 }
 
 #[test]

@@ -23,6 +23,9 @@ use crate::carry_out::{blocking, mebibytes};
 
 /// How long a service stands still for this at most; then it goes on here.
 const GIVE_MAX: Duration = Duration::from_secs(240);
+/// How often a peer that is silent is asked to forget an image, and for how long in between it is not.
+const TAKE_BACK_TRIES: usize = 60;
+const TAKE_BACK_EVERY: Duration = Duration::from_secs(5);
 
 /// What is needed to agree.
 #[derive(Debug)]
@@ -94,10 +97,17 @@ impl Handing {
         given
     }
 
-    /// The service goes on here: what may be there already is not needed.
+    /// The service goes on here, and with its connections: what may be there already is of a moment that it has outlived. Whoever fell silent is
+    /// asked again for a while.
     pub(crate) async fn take_back(&self, image: &ImageId) {
-        if let Err(error) = self.hand_over.take_back(image).await {
-            tracing::debug!(%error, %image, "what was handed over for nothing stays until something newer comes");
+        for _ in 0..TAKE_BACK_TRIES {
+            match self.hand_over.take_back(image).await {
+                Ok(()) => return,
+                Err(Error::Unavailable(_)) => tokio::time::sleep(TAKE_BACK_EVERY).await,
+                Err(error) => {
+                    return tracing::warn!(%error, %image, "what was handed over for nothing stays until something newer comes");
+                }
+            }
         }
     }
 
