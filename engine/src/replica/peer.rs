@@ -11,7 +11,7 @@
 //! | `PUT /SERVICE/ID/verdict?verdict=WORD` | judges it |
 //! | `POST /SERVICE/remove` (ids) | removes images |
 //! | `POST /SERVICE/offer` | asks whether this is the node that is to have the service, with room for it, and which pages it has |
-//! | `PUT /SERVICE/ID/hot` | a hot image, from memory to memory (`engine::images`: what one store gives and another takes) |
+//! | `PUT /SERVICE/ID/hot?verdict=WORD` | a hot image, from memory to memory (`engine::images`: what one store gives and another takes) |
 //! | `GET /SERVICE/ID/manifest`, `GET /SERVICE/ID/parts/SEGMENT?offset=N` | gives them back |
 //!
 //! What writes bears `supervisor-epoch`. A refusal is JSON with `error` and `kind`, the word of our own errors.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use engine::images::{Hot, Known};
 use engine::replica::peer::{HandOver, Offer, Peer};
 use policies::id::{Epoch, ImageId};
+use policies::image::ImageVerdict;
 
 use crate::fixture::{BIG, Local, Remote, contents, files, peer, replica_of, send, service, walk};
 use crate::peers::Between;
@@ -78,11 +79,16 @@ async fn a_hot_image_is_one_there_when_it_is_answered() {
     two.remote.arrived.recv().await.expect("the base");
     let (hand_over, has_base) = two.agreed(&two.peer()).await;
     assert!(has_base);
-    let given = hand_over.give(&two.here.store, &two.hot, Some(two.known())).await.expect("given");
+    let given = hand_over
+        .give(&two.here.store, (&two.hot, ImageVerdict::Good), Some(two.known()))
+        .await
+        .expect("given");
     assert!(given.sent < 50_000 && given.referenced > BIG as u64 - 50_000, "{given:?}");
     let there = &two.remote.own;
     assert!(contents(there, &two.hot.id) == two.here.contents(&two.hot.id));
     assert!(there.uncommitted().expect("read").iter().any(|(_, id)| *id == two.hot.id));
+    let listed = there.list(&service()).expect("listed").remove(0).facts;
+    assert_eq!((listed.id, listed.verdict), (two.hot.id.clone(), ImageVerdict::Good));
     assert_eq!(two.remote.arrived.recv().await.expect("told").id, two.hot.id);
     // It was not needed: the service runs on where it was.
     hand_over.take_back(&two.hot.id).await.expect("taken back");
@@ -94,7 +100,7 @@ async fn a_peer_without_the_base_gets_every_page() {
     let two = Two::new().await;
     let (hand_over, has_base) = two.agreed(&two.peer()).await;
     assert!(!has_base, "nothing was sent");
-    let given = hand_over.give(&two.here.store, &two.hot, None).await.expect("given");
+    let given = hand_over.give(&two.here.store, (&two.hot, ImageVerdict::Good), None).await.expect("given");
     assert!(given.sent >= BIG as u64 && given.referenced == 0, "{given:?}");
     assert!(contents(&two.remote.own, &two.hot.id) == two.here.contents(&two.hot.id));
 }
@@ -109,7 +115,10 @@ async fn a_base_that_is_lost_meanwhile_is_refused() {
     let mut other = two.offer();
     other.identity = "0".repeat(64);
     two.peer().offer(&service(), &other, Epoch(1)).await.expect("agreed, without it");
-    let error = hand_over.give(&two.here.store, &two.hot, Some(two.known())).await.expect_err("lost");
+    let error = hand_over
+        .give(&two.here.store, (&two.hot, ImageVerdict::Good), Some(two.known()))
+        .await
+        .expect_err("lost");
     assert_eq!(error.kind(), "refused", "{error}");
     two.assert_nothing_there();
 }
@@ -127,7 +136,8 @@ async fn another_node_a_holder_a_stale_epoch_and_plain_disks_are_refused() {
     let (hand_over, _) = two.agreed(&peer).await;
     peer.offer(&service(), &two.offer(), Epoch(2)).await.expect("a newer holder");
     assert_eq!(refused(two.offer(), 1).await, "fenced");
-    let error = hand_over.give(&two.here.store, &two.hot, None).await.expect_err("stale");
+    let error =
+        hand_over.give(&two.here.store, (&two.hot, ImageVerdict::Good), None).await.expect_err("stale");
     assert_eq!(error.kind(), "fenced", "{error}");
     two.remote.holding.hold(service());
     assert_eq!(refused(two.offer(), 2).await, "refused");
@@ -139,7 +149,7 @@ async fn a_connection_that_is_cut_leaves_nothing_and_nobody_knows() {
     let two = Two::new().await;
     let between = Between::start(two.remote.port, 8 << 20).await;
     let (hand_over, _) = two.agreed(&peer(between.port, &two.alpha)).await;
-    let error = hand_over.give(&two.here.store, &two.hot, None).await.expect_err("cut");
+    let error = hand_over.give(&two.here.store, (&two.hot, ImageVerdict::Good), None).await.expect_err("cut");
     assert_eq!(error.kind(), "unavailable", "{error}");
     let begun = std::time::Instant::now();
     while walk(two.keep.path()).iter().any(|path| path.display().to_string().contains("b-2")) {
@@ -147,5 +157,5 @@ async fn a_connection_that_is_cut_leaves_nothing_and_nobody_knows() {
         tokio::task::yield_now().await;
     }
     let (hand_over, _) = two.agreed(&two.peer()).await;
-    hand_over.give(&two.here.store, &two.hot, None).await.expect("once more");
+    hand_over.give(&two.here.store, (&two.hot, ImageVerdict::Good), None).await.expect("once more");
 }

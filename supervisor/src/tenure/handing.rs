@@ -17,6 +17,7 @@ use engine::replica::peer::{HandOver, Offer};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use policies::id::{Epoch, ImageId, NodeName, ServiceName};
+use policies::image::ImageVerdict;
 use tokio::runtime::Handle;
 
 use crate::carry_out::{blocking, mebibytes};
@@ -44,6 +45,8 @@ pub(crate) struct Handing {
     replica: Arc<Replica>,
     hand_over: HandOver,
     known: Option<Arc<Known>>,
+    /// What was thought of the rehearsal's image. Its service is in the same state a moment later.
+    verdict: ImageVerdict,
     outcome: Mutex<Option<Result<Given, String>>>,
 }
 
@@ -74,7 +77,8 @@ impl Handing {
         let (replica, hand_over, has_base) = first_to_agree(&peers, &wanted, &offer).await?;
         let known = known.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
         let known = has_base.then(|| Arc::new(known));
-        Ok(Self { replica, hand_over, known, outcome: Mutex::default() })
+        let verdict = verdict_of(store, &wanted).await;
+        Ok(Self { replica, hand_over, known, verdict, outcome: Mutex::default() })
     }
 
     /// Gives a hot image. Blocks a thread for blocking work.
@@ -82,7 +86,7 @@ impl Handing {
     /// # Errors
     /// `Unavailable` when nobody knows whether it has arrived.
     pub(crate) fn give(&self, store: &Store, hot: &Hot) -> engine::Result<()> {
-        let giving = self.hand_over.give(store, hot, self.known.clone());
+        let giving = self.hand_over.give(store, (hot, self.verdict), self.known.clone());
         let given = Handle::current().block_on(async {
             tokio::time::timeout(GIVE_MAX, giving).await.unwrap_or_else(|_| {
                 let text = format!("hand an image over within {GIVE_MAX:?}");
@@ -139,6 +143,13 @@ impl Handing {
         // Replaced as a whole.
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+async fn verdict_of(store: &Store, wanted: &Wanted) -> ImageVerdict {
+    let (store, service, base) = (store.clone(), wanted.service.clone(), wanted.base.clone());
+    let listed = blocking(move || store.list(&service)).await.unwrap_or_default();
+    let own = listed.into_iter().find(|record| record.facts.id == base);
+    own.map_or(ImageVerdict::Unjudged, |record| record.facts.verdict)
 }
 
 /// All are asked at once; one of them at most is the node.

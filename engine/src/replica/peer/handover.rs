@@ -8,6 +8,7 @@ use futures_util::StreamExt;
 use hyper::Method;
 use hyper::body::Bytes;
 use policies::id::{Epoch, ImageId, ServiceName};
+use policies::image::ImageVerdict;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -74,7 +75,12 @@ impl HandOver {
     ///
     /// # Errors
     /// As [`Store::give`] and [`Store::take`]; `Unavailable` when the peer falls silent: then nobody knows whether it has it.
-    pub async fn give(&self, store: &Store, hot: &Hot, known: Option<Arc<Known>>) -> Result<Given> {
+    pub async fn give(
+        &self,
+        store: &Store,
+        (hot, verdict): (&Hot, ImageVerdict),
+        known: Option<Arc<Known>>,
+    ) -> Result<Given> {
         let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
         let (store, hot, of) = (store.clone(), hot.clone(), hot.id.clone());
         let length = hot.raw_len;
@@ -88,7 +94,7 @@ impl HandOver {
             }
             given
         });
-        let path = format!("{ROOT}/{}/{of}/hot", self.service);
+        let path = format!("{ROOT}/{}/{of}/hot?verdict={verdict}", self.service);
         let ask = Ask::new(Method::PUT, path).epoch(self.epoch).stream(chunks(receiver), None);
         let answered = self.connection.document(ask.patience(patience(length))).await;
         // If the body is not taken any more it ends by itself. What the peer says goes before what became of the sending.

@@ -159,7 +159,9 @@ impl Receiver {
                 done()
             }
             Request::Offer(service, epoch) => self.offered(service, epoch, body).await,
-            Request::HandOver(service, id, epoch) => self.take((service, id), (epoch, body)).await,
+            Request::HandOver(service, id, verdict, epoch) => {
+                self.take((service, id), verdict, (epoch, body)).await
+            }
             Request::Remove(service, epoch) => self.remove(service, epoch, body).await,
             Request::Manifest(service, id) => {
                 let outgoing = self.in_store(move |store| {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use hyper::body::{Bytes, Incoming as Body};
 use policies::id::{Epoch, ImageId, ServiceName};
+use policies::image::ImageVerdict;
 use tokio::sync::mpsc;
 
 use super::handover::{Offer, Offered};
@@ -67,14 +68,18 @@ impl Receiver {
     pub(super) async fn take(
         &self,
         (service, id): (ServiceName, ImageId),
+        verdict: ImageVerdict,
         (epoch, body): (Epoch, Body),
     ) -> Result<Answer> {
         self.let_in(&service, epoch).await?;
         let agreed = self.bases.take(&service);
         let (base, seed) = agreed.map_or((None, None), |agreed| (Some(agreed.base), agreed.seed));
         let (store, of) = (self.store.clone(), (service.clone(), id.clone()));
-        let take =
-            move |from: &mut dyn Read| store.take((&of.0, &of.1), epoch, (base.as_deref(), seed), from);
+        let take = move |from: &mut dyn Read| {
+            store.take((&of.0, &of.1), epoch, (base.as_deref(), seed), from)?;
+            // Of those that are there the ladder takes the newest good one.
+            store.set_verdict(&of.1, verdict)
+        };
         let taken = read_by(watched(body, SILENCE_MAX, "the peer".to_owned()), take).await;
         taken.map_err(refused)?;
         // A newer holder may have come meanwhile: then it does not count.
