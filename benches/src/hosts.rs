@@ -1,9 +1,9 @@
 //! `hosts`: how long a service is away when its host is lost, and while it is moved to another; beside podman's way of moving one
 //! (`checkpoint --export`, a copy, `restore --import`), in one run.
 //!
-//! Two supervisors, a real etcd of one member, images in a folder that both see, one counter with a block of memory of random bytes. The
-//! client asks all the while; what is reported is the time without an answer. It refuses to compare with a copy over a
-//! network: the disk is the network here, for both.
+//! Two supervisors, a real etcd of one member, one counter with a block of memory of random bytes; images lie in a folder that both see when
+//! the host is lost, and the nodes are each other's peers when the service is moved. The client asks all the while; what is reported is the
+//! time without an answer. It refuses to compare with a copy over a network: loopback and the disk are the network here.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -69,16 +69,18 @@ fn main() {
 
 const NAMES: [&str; 3] = ["host lost", "migrate", "podman export, import"];
 
-fn pair(options: &Options) -> Option<Pair> {
+fn etcd() -> Option<Leases> {
+    Etcd::or_skip().map(Leases::Etcd)
+}
+
+fn configure(options: &Options, node: &mut Node) {
+    let ttl = humantime::format_duration(options.ttl).to_string();
+    node.set_in("cluster", "ttl", &quoted(&ttl));
+    node.set_in("cluster", "renew_interval", "\"500ms\"");
     let memory = (options.size << 20).to_string();
-    Pair::with(Leases::Etcd(Etcd::or_skip()?), |node: &mut Node| {
-        let ttl = humantime::format_duration(options.ttl).to_string();
-        node.set_in("cluster", "ttl", &quoted(&ttl));
-        node.set_in("cluster", "renew_interval", "\"500ms\"");
-        let command = [&command_of(node)[..], &["--memory".to_owned(), memory.clone()]].concat();
-        let command: Vec<_> = command.iter().map(|word| quoted(word)).collect();
-        node.set("counter", "process.command", &format!("[{}]", command.join(", ")));
-    })
+    let command = [&command_of(node)[..], &["--memory".to_owned(), memory]].concat();
+    let command: Vec<_> = command.iter().map(|word| quoted(word)).collect();
+    node.set("counter", "process.command", &format!("[{}]", command.join(", ")));
 }
 
 /// Its program and where it listens.
@@ -89,16 +91,16 @@ fn command_of(node: &Node) -> Vec<String> {
 
 /// From the loss of all processes of a host to the first answer from the other.
 fn lost(options: &Options) -> Option<Duration> {
-    let mut pair = pair(options)?;
+    let mut pair = Pair::with(etcd()?, |node| configure(options, node))?;
     pair.replicate(3);
     let begun = Instant::now();
     lose(&mut pair.one);
     Some(first_answer(pair.counter, begun))
 }
 
-/// The longest time between two answers while the service is moved.
+/// The longest time between two answers while the service is moved to a peer.
 fn moved(options: &Options) -> Option<Duration> {
-    let pair = pair(options)?;
+    let pair = Pair::of_peers(etcd()?, |node| configure(options, node))?;
     pair.replicate(3);
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {

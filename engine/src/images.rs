@@ -19,6 +19,7 @@ mod cipher;
 mod commit;
 mod digest;
 pub(crate) mod envelope;
+mod handover;
 mod head;
 mod hot;
 mod incoming;
@@ -46,6 +47,7 @@ use policies::id::{ImageId, ServiceName};
 use policies::image::ImageVerdict;
 
 pub use block::Codec;
+pub use handover::{Base, Given, Known, Seed};
 pub use head::{HEAD_LENGTH_MAX, Head};
 pub use hot::{Hot, Staging};
 pub use incoming::{Incoming, PartWriter, Way};

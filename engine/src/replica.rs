@@ -43,7 +43,7 @@ pub type Chunks = BoxStream<'static, Result<Bytes>>;
 /// How much of a segment is read or written at once.
 const CHUNK: usize = 256 << 10;
 /// Chunks between a disk and a network.
-const CHUNKS_WAITING: usize = 4;
+pub(crate) const CHUNKS_WAITING: usize = 4;
 
 /// One image as a place lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,6 +105,11 @@ pub trait Place: std::fmt::Debug + Send + Sync {
 
     /// Removes images.
     fn remove<'a>(&'a self, service: &'a ServiceName, ids: &'a [ImageId], epoch: Epoch) -> Effect<'a, ()>;
+
+    /// Another node, if it is one: then a service can be handed over to it directly.
+    fn as_peer(&self) -> Option<&peer::Peer> {
+        None
+    }
 }
 
 /// A segment of an image at a place.
@@ -137,6 +142,11 @@ impl Replica {
     /// How people call it.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The other node, if it is one.
+    pub fn as_peer(&self) -> Option<&peer::Peer> {
+        self.place.as_peer()
     }
 
     /// From now on, writes for this service bear this epoch.

@@ -9,6 +9,7 @@ mod commit;
 mod files;
 mod freezes;
 mod judge;
+mod keep;
 mod naming;
 mod restore;
 
@@ -113,6 +114,10 @@ struct Shared {
     /// Files put back for a restore that is not judged yet.
     put_back: Mutex<Option<PutBack>>,
     to_commit: Notify,
+    /// It runs: what else is to be done may begin.
+    began: Notify,
+    /// Its newest image is hot here and at the node that has it now: committed when that serves, and not by whoever ends it here.
+    is_handed_over: AtomicBool,
     stopping: AtomicBool,
     /// A suspension is for our own end.
     ends_with_us: AtomicBool,
@@ -132,6 +137,8 @@ impl Actor {
             thawed: Mutex::default(),
             put_back: Mutex::default(),
             to_commit: Notify::new(),
+            began: Notify::new(),
+            is_handed_over: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             ends_with_us: AtomicBool::new(false),
         };
@@ -282,6 +289,7 @@ impl Actor {
     pub(crate) async fn settle(&self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
         self.shared.to_commit.notify_one();
+        self.shared.began.notify_one();
         self.effects.close();
         self.effects.wait().await;
         if self.pid().is_none()
@@ -447,6 +455,8 @@ impl Shared {
 
     async fn runs(&self, instance: &Instance, image: Option<String>, paused: bool) -> engine::Result<()> {
         *lock(&self.instance) = Some(instance.clone());
+        self.is_handed_over.store(false, Ordering::SeqCst);
+        self.began.notify_one();
         self.intend(Intent::Running, image, Some(instance.clone()), paused).await
     }
 

@@ -166,6 +166,23 @@ impl Replicas {
         lock(&self.inner.lines).values().for_each(|line| line.stop.cancel());
     }
 
+    /// A peer has taken a hot image, and says so: that counts like one that was sent.
+    pub(crate) fn handed_over(
+        &self,
+        service: &ServiceName,
+        url: &str,
+        image: Replicated,
+        taken_at: WallTime,
+    ) {
+        for ((of, number), line) in lock(&self.inner.lines).iter() {
+            if of == service && self.inner.targets[*number].replica.url() == url {
+                let known = Acknowledged { taken_at, verdict: ImageVerdict::Unjudged };
+                lock(&line.state).acknowledged.get_or_insert_default().insert(image.image.clone(), known);
+            }
+        }
+        (self.inner.acknowledged)(service, image);
+    }
+
     /// Whether a replica has acknowledged an image.
     pub(crate) fn has(&self, image: &str) -> bool {
         lock(&self.inner.lines).values().any(|line| {

@@ -11,6 +11,7 @@
 //! it and runs as on a host that stands alone.
 
 mod find;
+mod handing;
 mod nodes;
 mod status;
 mod task;
@@ -29,6 +30,7 @@ use policies::id::{Epoch, ImageId, NodeName, ServiceName};
 use policies::lease::{Moment, Replicated, Settings};
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub(crate) use handing::Handing;
 pub(crate) use nodes::{NodeSeen, Nodes, ServiceSaid};
 pub(crate) use status::LeaseStatus;
 pub(crate) use task::{Ground, Wanted, spawn};
@@ -130,6 +132,8 @@ struct Tenure {
     /// Whether the address is on this host, from when it is being taken.
     address_here: Option<watch::Receiver<bool>>,
     status: LeaseStatus,
+    /// How it is to go to another node.
+    handing: Option<Arc<Handing>>,
     /// There once its lease is watched.
     wishes: Option<mpsc::Sender<Wish>>,
 }
@@ -173,6 +177,16 @@ impl Tenures {
     /// No image older than this may be restored.
     pub(crate) fn floor(&self, service: &ServiceName) -> Option<Replicated> {
         self.read(service, |tenure| tenure.floor.clone()).flatten()
+    }
+
+    /// Its next suspension hands it over to a peer.
+    fn hand_by(&self, service: &ServiceName, handing: Option<Arc<Handing>>) {
+        self.change(service, |tenure| tenure.handing = handing);
+    }
+
+    /// How the service is handed over, if it is; once.
+    pub(crate) fn take_handing(&self, service: &ServiceName) -> Option<Arc<Handing>> {
+        self.lock().get_mut(service).and_then(|tenure| tenure.handing.take())
     }
 
     /// An image was acknowledged by a replica; the next renewal says so.

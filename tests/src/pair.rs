@@ -4,6 +4,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::pki::{certificates, tls};
 use crate::{Counter, Etcd, Host, LIMIT, Node, Runtime, wait_until};
 
 /// Where their leases are.
@@ -26,6 +27,7 @@ pub struct Pair {
     pub counter: Counter,
     leases: Leases,
     _images: tempfile::TempDir,
+    _certificates: Option<tempfile::TempDir>,
 }
 
 impl Pair {
@@ -41,6 +43,27 @@ impl Pair {
         let mut other = Node::new(host);
         other.share_counter("counter", &one);
         Some(Self::of(leases, (one, other), counter, &mut more))
+    }
+
+    /// Two that are each other's peers: no folder and no bucket has their images.
+    pub fn of_peers(leases: Leases, mut more: impl FnMut(&mut Node)) -> Option<Self> {
+        let host = Host::or_skip(Runtime::Process)?;
+        let pki = tempfile::tempdir().expect("a folder");
+        let (mut one, counter) = Node::with_counter(host, Runtime::Process, &[]);
+        let mut other = Node::new(host);
+        other.share_counter("counter", &one);
+        certificates(&one, pki.path(), &["alpha", "beta"]);
+        let ports = [one.take_port(), other.take_port()];
+        let mut number = 0;
+        let pair = Self::of(leases, (one, other), counter, &mut |node| {
+            node.set_in("api", "listen", &quoted(&format!("127.0.0.1:{}", ports[number])));
+            node.set_in("api", "tls", &tls(pki.path(), ["alpha", "beta"][number]));
+            let peer = format!("peer://127.0.0.1:{}", ports[1 - number]);
+            node.set_in("store.replica#0", "url", &quoted(&peer));
+            number += 1;
+            more(node);
+        });
+        Some(Self { _certificates: Some(pki), ..pair })
     }
 
     /// Two nodes that have the service already.
@@ -67,7 +90,7 @@ impl Pair {
             let lease = other.status("counter")["lease"].clone();
             lease["role"] == "standby" && lease["holder"] == one.name()
         });
-        Self { one, other, counter, leases, _images: images }
+        Self { one, other, counter, leases, _images: images, _certificates: None }
     }
 
     /// The store of leases, if it is etcd.

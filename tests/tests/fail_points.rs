@@ -110,6 +110,10 @@ dies_at! { service_too, Runtime::Process, AND_THE_SERVICE_TOO:
 const BY_REPLICAS: [&str; 4] =
     ["incoming.complete", "replica.manifest.before", "replica.part", "replica.removed"];
 
+/// From memory to memory; `handover.rs` dies at these.
+const BY_HAND_OVERS: [&str; 5] =
+    ["handover.answered", "handover.before", "handover.half", "handover.sealed", "handover.taken-half"];
+
 /// `engine`'s own tests die at these, with every step of the store's; `tests/address.rs` looks at what the first one
 /// leaves, `tests/ends.rs` dies at those of the end, and `tests/containers.rs` at the last.
 const ELSEWHERE: [&str; 9] = [
@@ -133,7 +137,7 @@ fn every_fail_point_in_the_sources_is_died_at() {
             named.extend(fail_points(&fs::read_to_string(file).expect("sources are text")));
         }
     }
-    let known = [BY_PROCESS, BY_RUNC, AND_THE_SERVICE_TOO, &BY_REPLICAS, &ELSEWHERE].concat();
+    let known = [BY_PROCESS, BY_RUNC, AND_THE_SERVICE_TOO, &BY_REPLICAS, &BY_HAND_OVERS, &ELSEWHERE].concat();
     let known: BTreeSet<String> = known.into_iter().map(str::to_owned).collect();
     assert_eq!(named, known, "left: in the sources; right: died at here");
 }

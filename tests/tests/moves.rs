@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use system_tests::pair::{Leases, Pair, lose, quoted, runs, seen, wait_ready};
-use system_tests::pki::{certificates, tls};
-use system_tests::{Etcd, Host, LIMIT, Node, Runtime, wait_for, wait_until};
+use system_tests::pair::{Leases, Pair, lose, runs, seen, wait_ready};
+use system_tests::{Etcd, LIMIT, Node, wait_for, wait_until};
 
 fn bucket() -> Leases {
     Leases::Bucket(tempfile::tempdir().expect("a folder"))
@@ -255,22 +254,7 @@ fn what_was_suspended_is_so_on_the_other_host() {
 /// No folder and no bucket: each brings its images to the other.
 #[test]
 fn images_at_peers_are_enough() {
-    let Some(host) = Host::or_skip(Runtime::Process) else { return };
-    let pki = tempfile::tempdir().expect("a folder");
-    let (mut one, counter) = Node::with_counter(host, Runtime::Process, &[]);
-    let mut other = Node::new(host);
-    other.share_counter("counter", &one);
-    certificates(&one, pki.path(), &["alpha", "beta"]);
-    let ports = [one.take_port(), other.take_port()];
-    let mut number = 0;
-    let mut pair = Pair::of(bucket(), (one, other), counter, &mut |node| {
-        let name = ["alpha", "beta"][number];
-        node.set_in("api", "listen", &quoted(&format!("127.0.0.1:{}", ports[number])));
-        node.set_in("api", "tls", &tls(pki.path(), name));
-        let peer = format!("peer://127.0.0.1:{}", ports[1 - number]);
-        node.set_in("store.replica#0", "url", &quoted(&peer));
-        number += 1;
-    });
+    let Some(mut pair) = Pair::of_peers(bucket(), |_| {}) else { return };
     let image = pair.replicate(6);
     let mark = pair.other.mark();
     lose(&mut pair.one);

@@ -48,6 +48,21 @@ impl NewFile {
         Ok((Self { file, path: path.to_owned() }, found.len()))
     }
 
+    /// Opens a file of ours that is there and may be changed anywhere.
+    ///
+    /// # Errors
+    /// `Refused` when something else than a regular file is there; `Invalid` when nothing is.
+    pub fn reopen(path: &Path) -> Result<Self> {
+        let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK;
+        let file = OpenOptions::new().write(true).custom_flags(flags).open(path);
+        let file = file.map_err(|e| failed("open", path, e))?;
+        let found = file.metadata().map_err(|e| failed("look at", path, e))?;
+        if !found.is_file() {
+            return Err(Error::Refused(Report::new(format!("not a regular file: {}", path.display()))));
+        }
+        Ok(Self { file, path: path.to_owned() })
+    }
+
     /// Appends.
     ///
     /// # Errors

@@ -58,6 +58,12 @@ pub(super) fn commit(
     let staging = store.places().staging(service, id);
     remove_tree(&staging)?;
     let written = write(store, service, id, (hot, seal), cancel).and_then(|manifest| {
+        // An image that was handed over may be brought here as well. Of two who bring it one is first.
+        let _alone = store.uses().unpack(id);
+        if store.places().is_durable(service, id) {
+            remove_tree(&staging)?;
+            return store.opened(service, id).map(|opened| opened.manifest);
+        }
         durable::rename(&staging, &store.places().image(service, id)).map(|()| manifest)
     });
     if written.is_err() {

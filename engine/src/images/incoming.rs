@@ -77,7 +77,7 @@ impl Store {
     fn has_the_same(&self, manifest: &Manifest) -> Result<()> {
         let folder = self.places().image(&manifest.service, &manifest.id);
         match Opened::read(&folder, &manifest.service, &manifest.id, &self.settings().keys) {
-            Ok(found) if found.manifest == *manifest => Ok(()),
+            Ok(found) if found.manifest.is_of_the_same(manifest) => Ok(()),
             Ok(_) | Err(Error::Invalid(_)) => {
                 let text = format!("another image of this name is here: {}", manifest.id);
                 Err(Error::Invalid(Report::new(text)))

@@ -49,6 +49,23 @@ pub struct Manifest {
     pub files: Vec<FileEntry>,
 }
 
+impl Manifest {
+    /// Whether it is of the same image, with the same bytes. Two nodes that were in its making commit it each by themselves: compressed and
+    /// encrypted in their own way.
+    pub(super) fn is_of_the_same(&self, other: &Self) -> bool {
+        let files = |manifest: &Self| {
+            let files = manifest.files.iter().map(|file| {
+                let captured =
+                    manifest.segments.get(file.segment).is_some_and(|s| s.kind == SegmentKind::Files);
+                (captured, file.name.clone(), file.raw_len, file.blake3.clone())
+            });
+            files.collect::<BTreeSet<_>>()
+        };
+        (&self.service, &self.id, &self.about) == (&other.service, &other.id, &other.about)
+            && files(self) == files(other)
+    }
+}
+
 /// When, where and of what an image was taken: what the one who dumps knows (the draft of a manifest).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

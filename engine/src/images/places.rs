@@ -10,6 +10,7 @@
 //! <store>/<service>/.hot-<id>/         a hot image when memory is short: criu/, seal
 //! <store>/<service>/.marks/            <id>.verdict, <id>.pinned, <id>.damaged
 //! <hot>/<service>/<id>/                a hot image in memory: criu/, seal
+//! <hot>/<service>/.seed-<id>-*/        a copy of an image's pages that is about to become the next image's, when that is handed over
 //! <hot>/<service>/.files-<id>/         captured files of a hot image, when nothing of it may lie on disk
 //! ```
 //!
@@ -32,6 +33,7 @@ pub(super) const FETCHED: &str = ".fetched-";
 pub(super) const TRASH: &str = ".trash-";
 pub(super) const FILES: &str = ".files-";
 pub(super) const HOT: &str = ".hot-";
+pub(super) const SEED: &str = ".seed-";
 /// The file whose presence makes a hot copy complete.
 pub(super) const SEAL_NAME: &str = "seal";
 

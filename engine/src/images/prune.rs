@@ -8,7 +8,9 @@ use std::path::Path;
 use policies::id::{ImageId, ServiceName};
 
 use super::hot::Seal;
-use super::places::{FETCHED, FILES, HOT, INCOMING, SEAL_NAME, STAGING, Spill, TRASH, ids_in, names_in};
+use super::places::{
+    FETCHED, FILES, HOT, INCOMING, SEAL_NAME, SEED, STAGING, Spill, TRASH, ids_in, names_in,
+};
 use super::{Store, marks, space};
 use crate::durable::{TEMPORARY_PREFIX, fail_point, remove_file, remove_tree, rename};
 use crate::error::Result;
@@ -57,6 +59,22 @@ pub(super) fn remove(store: &Store, service: &ServiceName, id: &ImageId) -> Resu
     remove_tree(&trash)?;
     fail_point("remove.done");
     Ok(true)
+}
+
+impl Store {
+    /// Removes hot images that never became durable here and are older than one that is: on a standby, what was handed over and then not
+    /// needed. What is pinned or in use stays.
+    ///
+    /// # Errors
+    /// By what the disk says.
+    pub fn forget_overtaken(&self, service: &ServiceName, by: &ImageId) -> Result<()> {
+        let places = self.places();
+        let mut overtaken = places.hot_images(service)?;
+        overtaken.retain(|id| {
+            id < by && !places.is_durable(service, id) && !marks::read(places, service, id).pinned
+        });
+        overtaken.iter().try_for_each(|id| remove(self, service, id).map(drop))
+    }
 }
 
 /// Removes the hot copies that are durable and older than the newest `keep_hot`, and more if they take too much memory.
@@ -132,6 +150,7 @@ fn sweep_service(store: &Store, service: &ServiceName, swept: &mut Swept) -> Res
     }
     let mut hot = ids_in(&folder, HOT)?;
     if let Some(memory) = &places.memory {
+        swept.staging += remove_all(&memory.join(service.as_str()), SEED)?;
         hot.extend(ids_in(&memory.join(service.as_str()), "")?);
     }
     for id in hot {

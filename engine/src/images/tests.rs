@@ -7,6 +7,7 @@ mod crash;
 mod damage;
 mod encryption;
 mod full;
+mod handover;
 mod life;
 
 use std::collections::BTreeMap;

@@ -10,13 +10,17 @@
 //! | `PUT /SERVICE/ID/manifest?verdict=WORD` | last: reads all of it and, if it is whole, makes it an image |
 //! | `PUT /SERVICE/ID/verdict?verdict=WORD` | judges it |
 //! | `POST /SERVICE/remove` (ids) | removes images |
+//! | `POST /SERVICE/offer` | asks whether this is the node that is to have the service, with room for it, and which pages it has |
+//! | `PUT /SERVICE/ID/hot?verdict=WORD` | a hot image, from memory to memory (`engine::images`: what one store gives and another takes) |
 //! | `GET /SERVICE/ID/manifest`, `GET /SERVICE/ID/parts/SEGMENT?offset=N` | gives them back |
 //!
 //! What writes bears `supervisor-epoch`. A refusal is JSON with `error` and `kind`, the word of our own errors.
 
 mod connection;
+mod handover;
 mod receiver;
 mod request;
+mod taking;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,6 +34,7 @@ use policies::id::{Epoch, ImageId, ServiceName};
 use policies::image::ImageVerdict;
 use serde::{Deserialize, Serialize};
 
+pub use handover::{HandOver, Offer, Offered};
 pub use receiver::{Arrived, Holding, Receiver};
 
 use super::tls::Files;
@@ -141,12 +146,16 @@ impl Peer {
             }
         });
         let path = format!("{base}/parts/{}?offset={offset}", part.name);
-        let put = Ask::new(Method::PUT, path).epoch(epoch).stream(chunks.boxed(), part.length - offset);
+        let put = Ask::new(Method::PUT, path).epoch(epoch).stream(chunks.boxed(), Some(part.length - offset));
         self.connection.document(put).await.map(drop)
     }
 }
 
 impl Place for Peer {
+    fn as_peer(&self) -> Option<&Peer> {
+        Some(self)
+    }
+
     fn claim<'a>(&'a self, service: &'a ServiceName, epoch: Epoch) -> Effect<'a, ()> {
         Box::pin(async move {
             let ask = Ask::new(Method::PUT, format!("{ROOT}/{service}/epoch")).epoch(epoch);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use engine::certificates;
 use engine::compat::Host;
 use engine::durable::atomic_write;
-use engine::images::{About, Codec, KeySource, Keyring, RuntimeFacts, Settings, StageNeeds, Store};
+use engine::images::{About, Codec, Hot, KeySource, Keyring, RuntimeFacts, Settings, StageNeeds, Store};
 use engine::replica::bucket::Bucket;
 use engine::replica::objects::{Access, Cloud, Folder, Provider};
 use engine::replica::peer::{Address, Arrived, Holding, Peer, Receiver};
@@ -81,13 +81,19 @@ impl Local {
     /// A durable image of so many bytes that no codec makes smaller.
     pub(crate) fn take(&self, id: &str, bytes: usize) -> ImageId {
         let id = image(id);
-        let staging = self.store.stage(&service(), &id, StageNeeds::default()).expect("staged");
-        fs::write(staging.criu_dir().join("core-1.img"), b"a small one").expect("written");
-        fs::write(staging.criu_dir().join("pages-1.img"), noise(&id, bytes)).expect("written");
-        fs::write(staging.files_dir().join("index.json"), b"{}").expect("written");
-        staging.seal(about(&id)).expect("sealed");
+        self.take_hot(id.as_str(), &noise(&id, bytes));
         self.store.commit(&id, &AtomicBool::new(false)).expect("committed");
         id
+    }
+
+    /// An image in memory, with these pages.
+    pub(crate) fn take_hot(&self, id: &str, pages: &[u8]) -> Hot {
+        let id = image(id);
+        let staging = self.store.stage(&service(), &id, StageNeeds::default()).expect("staged");
+        fs::write(staging.criu_dir().join("core-1.img"), b"a small one").expect("written");
+        fs::write(staging.criu_dir().join("pages-1.img"), pages).expect("written");
+        fs::write(staging.files_dir().join("index.json"), b"{}").expect("written");
+        staging.seal(about(&id)).expect("sealed")
     }
 
     pub(crate) fn contents(&self, id: &ImageId) -> BTreeMap<String, Vec<u8>> {
@@ -167,6 +173,7 @@ impl Remote {
         let holding = Holding::default();
         let receiver =
             Receiver::new(store, (epochs, holding.clone()), files.clone(), sender).expect("usable");
+        let receiver = receiver.named("beta".to_owned());
         let listener = engine::https::bind("127.0.0.1", port, "api.listen").await.expect("a port");
         let port = listener.local_addr().expect("bound").port();
         let task = tokio::spawn(receiver.serve(listener));

@@ -6,5 +6,6 @@
 mod bad_days;
 mod contract;
 mod fixture;
+mod handover;
 mod peers;
 mod s3;

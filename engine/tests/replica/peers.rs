@@ -16,14 +16,14 @@ use crate::fixture::{
 };
 
 /// Something between two peers that cuts the connection after so many bytes, or flips one of them.
-struct Between {
-    port: u16,
+pub(crate) struct Between {
+    pub(crate) port: u16,
     /// Bytes that may still pass towards the peer before everything is cut.
     left: Arc<AtomicU64>,
 }
 
 impl Between {
-    async fn start(to: u16, bytes: u64) -> Self {
+    pub(crate) async fn start(to: u16, bytes: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("bound").port();
         let left = Arc::new(AtomicU64::new(bytes));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -10,15 +10,17 @@ use engine::checkpoint::WhileFrozen;
 use engine::error::Report;
 use engine::failpoint::fail_point;
 use engine::freeze::Cgroup;
-use engine::images::{About, Hot, Manifest, RuntimeFacts, StageNeeds, Staging};
+use engine::images::{About, Hot, RuntimeFacts, StageNeeds, Staging};
 use engine::runtime::{Dump, Dumped, Instance, Keep};
 use policies::id::{Attempt, ImageId};
 use policies::image::{ImageFacts, ImageVerdict};
+use policies::lease::Replicated;
 use policies::reclaim::Intent;
 use policies::service::Event;
 use policies::time::WallTime;
 
 use super::files::Ready;
+use super::keep::{Safe, keep};
 use super::{Freezes, Shared, blocking, failure, lock, naming};
 
 /// Makes an image of what was dumped: from the runtime's notes and the pause.
@@ -42,7 +44,7 @@ impl Shared {
         answer(attempt, taken)
     }
 
-    /// A checkpoint that ends the service, with its image durable before that.
+    /// A checkpoint that ends the service, with its image durable, or hot at the node that is to have the service, before that.
     pub(super) async fn suspend(self: &Arc<Self>, attempt: Attempt, limit: Duration, paused: bool) -> Event {
         let _acting = self.acting.lock().await;
         answer(attempt, self.put_away(limit, paused).await)
@@ -79,13 +81,14 @@ impl Shared {
         self.intend(Intent::Suspending, Some(planned.image.to_string()), Some(instance), paused).await?;
         fail_point("suspend.intended");
         let (store, seal, begun) = (self.node.store.clone(), planned.seal, Instant::now());
-        let kept: Arc<Mutex<Option<(Hot, Manifest)>>> = Arc::default();
-        let keep = Arc::clone(&kept);
+        let handing = self.node.tenures.take_handing(&self.name);
+        let agreed = handing.clone();
+        let kept: Arc<Mutex<Option<(Hot, Safe)>>> = Arc::default();
+        let keeping = Arc::clone(&kept);
         let before_end: Keep = Box::new(move |state| {
             let hot = seal(state, begun.elapsed())?;
-            let manifest = store.commit(&hot.id, &AtomicBool::new(false))?;
-            fail_point("suspend.kept");
-            *lock(&keep) = Some((hot, manifest));
+            let safe = keep(&store, &hot, agreed)?;
+            *lock(&keeping) = Some((hot, safe));
             Ok(())
         });
         let dump = Dump {
@@ -101,19 +104,34 @@ impl Shared {
             Ok(dumped) => dumped,
             Err(error) => {
                 // It runs on, or died by itself: then the next supervisor shall not take it for suspended.
+                if let Some(handing) = handing {
+                    let image = planned.image.clone();
+                    tokio::spawn(async move { handing.take_back(&image).await });
+                }
                 self.intend(Intent::Running, None, self.instance(), paused).await?;
                 self.list().await;
                 return Err(error);
             }
         };
         let kept = lock(&kept).take();
-        let (hot, manifest) = kept.ok_or_else(|| {
+        let (hot, safe) = kept.ok_or_else(|| {
             engine::Error::Internal(Report::new(
                 "suspend a service: it has ended, but its image was not kept",
             ))
         })?;
-        self.tell_durable(&hot.id, &manifest, begun.elapsed());
-        Ok((facts(hot, planned.taken_at, Durable::Already), dumped.pause))
+        let durable = match safe {
+            Safe::OnDisk(manifest) => {
+                self.tell_durable(&hot.id, &manifest, begun.elapsed());
+                Durable::Already
+            }
+            Safe::Elsewhere(handing) => {
+                self.is_handed_over.store(true, Ordering::SeqCst);
+                let image = Replicated { epoch: self.node.tenures.epoch(&self.name), image: hot.id.clone() };
+                self.node.replicas.handed_over(&self.name, handing.url(), image, planned.taken_at);
+                Durable::NotYet
+            }
+        };
+        Ok((facts(hot, planned.taken_at, durable), dumped.pause))
     }
 
     fn running_instance(&self) -> engine::Result<Instance> {

@@ -12,10 +12,20 @@ use policies::id::ImageId;
 use super::{Shared, blocking, now};
 use crate::events::{failed, plain};
 
+/// What waits from before is left alone for so long while the service is being brought back: that needs the processors more.
+const BEGIN_FIRST: Duration = Duration::from_secs(5);
+
 /// Commits whatever waits, whenever told that something may wait, until the service's task settles.
 pub(super) async fn commit_on(shared: Arc<Shared>) {
+    if shared.instance().is_none() {
+        // What does not begin is not waited for any longer.
+        let _ = tokio::time::timeout(BEGIN_FIRST, shared.began.notified()).await;
+    }
     loop {
         shared.to_commit.notified().await;
+        if shared.stopping.load(Ordering::SeqCst) && shared.is_handed_over.load(Ordering::SeqCst) {
+            return;
+        }
         while let Some((newest, older)) = waiting(&shared).await {
             if !commit(&shared, newest, older).await {
                 break;

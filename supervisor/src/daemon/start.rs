@@ -93,7 +93,7 @@ pub(super) async fn start(
     alone.for_each(|(name, _)| known.1.hold(name.clone()));
     let epochs = known.0.clone();
     let holding = known.1.clone();
-    let reception = Reception::bind(&config.api, store.clone(), known).await?;
+    let reception = Reception::bind(&config.api, (&ground.node, store.clone()), known).await?;
     let replicas = node.replicas.clone();
     let cluster = cluster(&config, &ground).await?;
     let mark = config.node.state_dir.join("draining");

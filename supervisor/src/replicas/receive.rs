@@ -26,12 +26,13 @@ impl Reception {
     /// Binds; `None` if no peer is to be let in.
     pub(crate) async fn bind(
         api: &config::Api,
-        store: Store,
+        (node, store): (&str, Store),
         known: (Epochs, Holding),
     ) -> engine::Result<Option<Self>> {
         let (Some(listen), Some(tls)) = (&api.listen, &api.tls) else { return Ok(None) };
         let (sender, arrived) = mpsc::channel(ARRIVED_WAITING);
         let receiver = Receiver::new(store, known, crate::assemble::tls(tls), sender)?;
+        let receiver = receiver.named(node.to_owned());
         let listener = https::bind(&listen.host, listen.port, "api.listen").await?;
         Ok(Some(Self { receiver, listener, arrived }))
     }

@@ -39,6 +39,8 @@ pub(super) struct Sources {
 struct Candidate {
     image: Replicated,
     suspect: bool,
+    /// It is hot here and not durable: what is so on a standby was handed over.
+    handed_over: bool,
     /// Where it is; `None`: here.
     from: Option<Arc<Replica>>,
     /// Why it could not be restored here.
@@ -58,6 +60,12 @@ pub(super) struct Found {
 fn suffices(acknowledged: Option<&Replicated>, candidates: &[Candidate]) -> bool {
     let fit = candidates.iter().filter(|one| one.unfit.is_none() && !one.suspect);
     may_succeed(acknowledged, fit.map(|one| &one.image).max())
+}
+
+impl Candidate {
+    fn is_handed_over_as(&self, acknowledged: Option<&Replicated>) -> bool {
+        self.handed_over && self.unfit.is_none() && !self.suspect && Some(&self.image) == acknowledged
+    }
 }
 
 impl Sources {
@@ -117,6 +125,10 @@ impl Sources {
         patience: Duration,
     ) -> engine::Result<(Vec<Candidate>, Vec<String>)> {
         let (mut candidates, mut silent) = (self.here().await?, Vec::new());
+        if candidates.iter().any(|one| one.is_handed_over_as(acknowledged)) {
+            // Its giver has ended the service with it: nothing newer can be anywhere.
+            return Ok((candidates, silent));
+        }
         let mut awaited: BTreeSet<_> = self.replicas.iter().map(|replica| replica.url().to_owned()).collect();
         let asked =
             self.replicas.iter().map(|replica| async move { (replica.url(), self.there(replica).await) });
@@ -151,7 +163,9 @@ impl Sources {
         let (store, service) = (self.store.clone(), self.service.clone());
         let records = blocking(move || store.list(&service)).await?;
         let usable = records.into_iter().filter(|record| record.facts.usable()).filter_map(|record| {
-            Some(self.candidate(&record.about?, record.facts.id, record.facts.verdict, None))
+            let handed_over = record.facts.hot && !record.facts.durable;
+            let one = self.candidate(&record.about?, record.facts.id, record.facts.verdict, None);
+            Some(Candidate { handed_over, ..one })
         });
         Ok(usable.collect())
     }
@@ -189,6 +203,7 @@ impl Sources {
         Candidate {
             image: Replicated { epoch: about.epoch, image },
             suspect: verdict == ImageVerdict::Suspect,
+            handed_over: false,
             from,
             unfit,
         }

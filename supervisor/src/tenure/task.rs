@@ -1,6 +1,7 @@
 //! One service's lease: the task that watches, acquires, renews, and lets go.
 
 mod address;
+mod aftermath;
 mod ask;
 mod leave;
 mod note;
@@ -23,14 +24,14 @@ use policies::id::{Epoch, ServiceName};
 use policies::lease::holder::{self, Holder};
 use policies::lease::standby::{self, Standby};
 use policies::lease::{AtRest, Moment, Replicated};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use self::leave::Leaving;
 use self::turn::Unfit;
 use super::find::Sources;
-use super::{Arrival, Change, Cluster, Nodes, Tenures, Wish};
+use super::{Arrival, Change, Cluster, Handing, Nodes, Tenures, Wish};
 use crate::carry_out::Node;
 use crate::control::Control;
 use crate::events::{Events, plain};
@@ -86,8 +87,10 @@ enum Answer {
     },
     /// What nodes say is known anew: now it can be chosen.
     Refreshed(Wish),
-    /// A replica has an image of the running service: the real one may begin; or why not.
-    Rehearsed(Result<(), String>),
+    /// A replica has this image of the running service: the real one may begin; or why not.
+    Rehearsed(Result<String, String>),
+    /// A peer takes it directly; or why none does.
+    Agreed(Result<Box<Handing>, String>),
     /// The service is in this image, which a replica has; or why not.
     LeftIn(Result<String, String>),
     /// It serves where it was to go, or that was waited for in vain.
@@ -101,6 +104,10 @@ struct Task {
     /// How long a node that could not bring it back counts as unfit.
     window: Duration,
     sources: Sources,
+    /// Commits take turns.
+    commits: Arc<Semaphore>,
+    /// Told when the other node serves what was given to it.
+    served: Option<Arc<Notify>>,
     /// Goes with the service.
     address: Option<Address>,
     /// It is being taken.
@@ -147,6 +154,8 @@ pub(crate) fn spawn(ground: &Ground, service: ServiceName, wanted: Wanted, node:
         failover,
         window,
         sources,
+        commits: Arc::clone(&node.commits),
+        served: None,
         address,
         taking: None,
         holder: None,
@@ -222,7 +231,8 @@ impl Task {
                 }
             }
             Answer::Refreshed(wish) => self.wished(wish).await,
-            Answer::Rehearsed(rehearsed) => self.rehearsed(rehearsed).await,
+            Answer::Rehearsed(rehearsed) => self.rehearsed(rehearsed),
+            Answer::Agreed(agreed) => self.agreed(agreed).await,
             Answer::LeftIn(image) => self.left_in(image).await,
             Answer::Arrived(arrived) => self.arrived(arrived),
             Answer::Acquired(held, sent) => {

@@ -29,7 +29,8 @@ pub(super) struct Ask {
     path: String,
     epoch: Option<Epoch>,
     body: Body,
-    length: u64,
+    /// Not known of what is made while it is sent.
+    length: Option<u64>,
     /// Beyond the time limit: how long the peer may work before it answers.
     patience: Duration,
     /// Counts chunks that have gone; a long body is no silence.
@@ -55,7 +56,7 @@ impl Ask {
     pub(super) fn new(method: Method, path: String) -> Self {
         let body = Full::new(Bytes::new()).map_err(|never| match never {}).boxed_unsync();
         let (_, progress) = watch::channel(0);
-        Self { method, path, epoch: None, body, length: 0, patience: Duration::ZERO, progress }
+        Self { method, path, epoch: None, body, length: Some(0), patience: Duration::ZERO, progress }
     }
 
     pub(super) fn epoch(self, epoch: Epoch) -> Self {
@@ -67,12 +68,12 @@ impl Ask {
     }
 
     pub(super) fn document(self, bytes: Bytes) -> Self {
-        let length = bytes.len() as u64;
+        let length = Some(bytes.len() as u64);
         Self { body: Full::new(bytes).map_err(|never| match never {}).boxed_unsync(), length, ..self }
     }
 
-    /// So many bytes, as they come.
-    pub(super) fn stream(self, chunks: Chunks, length: u64) -> Self {
+    /// So many bytes, if that is known, as they come.
+    pub(super) fn stream(self, chunks: Chunks, length: Option<u64>) -> Self {
         let (gone, progress) = watch::channel(0);
         let frames = chunks.map(move |chunk| {
             gone.send_modify(|count| *count += 1);
@@ -137,7 +138,9 @@ impl Connection {
     async fn exchange(&self, line: &mut Line, ask: Ask) -> Result<Response<Incoming>> {
         let Ask { method, path, epoch, body, length, patience, mut progress } = ask;
         let mut request = Request::builder().method(method).uri(path).header(HOST, &self.address.host);
-        request = request.header(CONTENT_LENGTH, length);
+        if let Some(length) = length {
+            request = request.header(CONTENT_LENGTH, length);
+        }
         if let Some(epoch) = epoch {
             request = request.header(EPOCH_HEADER, epoch.0);
         }

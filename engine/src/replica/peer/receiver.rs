@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::request::Request;
+use super::taking::Bases;
 use super::{Begun, DOCUMENT_MAX, Entry, Refusal, watched, write};
 use crate::error::{Error, Report, Result};
 use crate::https;
@@ -28,9 +29,9 @@ use crate::replica::tls::Files;
 use crate::replica::{Chunks, Epochs, blocking, read_all, write_all};
 
 /// How long a peer may be silent in the middle of a body.
-const SILENCE_MAX: Duration = Duration::from_secs(30);
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(30);
 
-type Answer = Response<UnsyncBoxBody<Bytes, Error>>;
+pub(super) type Answer = Response<UnsyncBoxBody<Bytes, Error>>;
 type Slot = Arc<tokio::sync::Mutex<Option<Incoming>>>;
 
 /// Services that this node holds. Clones are the same.
@@ -53,12 +54,15 @@ pub struct Arrived {
 /// What peers talk to.
 #[derive(Debug)]
 pub struct Receiver {
-    store: Store,
+    pub(super) store: Store,
     epochs: Epochs,
     holding: Holding,
     files: Files,
-    arrived: mpsc::Sender<Arrived>,
+    pub(super) arrived: mpsc::Sender<Arrived>,
     slots: Mutex<BTreeMap<ServiceName, Slot>>,
+    /// How this node is called where leases are; only then services are handed over to it directly.
+    pub(super) node: Option<String>,
+    pub(super) bases: Bases,
 }
 
 impl Holding {
@@ -89,7 +93,22 @@ impl Receiver {
         arrived: mpsc::Sender<Arrived>,
     ) -> Result<Self> {
         files.server()?;
-        Ok(Self { store, epochs, holding, files, arrived, slots: Mutex::default() })
+        Ok(Self {
+            store,
+            epochs,
+            holding,
+            files,
+            arrived,
+            slots: Mutex::default(),
+            node: None,
+            bases: Bases::default(),
+        })
+    }
+
+    /// The same for a node of this name.
+    #[must_use]
+    pub fn named(self, node: String) -> Self {
+        Self { node: Some(node), ..self }
     }
 
     /// Answers until it is dropped. Connections end with it.
@@ -139,6 +158,10 @@ impl Receiver {
                 .await?;
                 done()
             }
+            Request::Offer(service, epoch) => self.offered(service, epoch, body).await,
+            Request::HandOver(service, id, verdict, epoch) => {
+                self.take((service, id), verdict, (epoch, body)).await
+            }
             Request::Remove(service, epoch) => self.remove(service, epoch, body).await,
             Request::Manifest(service, id) => {
                 let outgoing = self.in_store(move |store| {
@@ -153,7 +176,7 @@ impl Receiver {
     }
 
     /// That a write may be made: the epoch is not older than any that was seen, and the service is not ours.
-    async fn let_in(&self, service: &ServiceName, epoch: Epoch) -> Result<()> {
+    pub(super) async fn let_in(&self, service: &ServiceName, epoch: Epoch) -> Result<()> {
         if self.holding.holds(service) {
             let report = Report::new(format!("this node runs {service} itself and takes no images of it"));
             return Err(Error::Refused(report.remedy("give the services of the two nodes different names")));
@@ -229,7 +252,14 @@ impl Receiver {
                 "another manifest of {id} than it was begun with"
             ))));
         }
-        blocking(move || incoming.commit(verdict)).await?;
+        let overtaken = (self.store.clone(), service.clone(), id.clone());
+        blocking(move || {
+            incoming.commit(verdict)?;
+            // What was handed over and then not needed: its giver has gone on, and this is newer.
+            let (store, service, id) = overtaken;
+            store.forget_overtaken(&service, &id)
+        })
+        .await?;
         // A newer holder may have come and looked while all of it was being read: then it does not count.
         self.let_in(&service, epoch).await?;
         // Whoever listened has ended; so do we.
@@ -281,7 +311,7 @@ impl Receiver {
         Arc::clone(slots.entry(service.clone()).or_default())
     }
 
-    async fn in_store<T: Send + 'static>(
+    pub(super) async fn in_store<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Store) -> Result<T> + Send + 'static,
     ) -> Result<T> {
@@ -290,7 +320,7 @@ impl Receiver {
     }
 }
 
-async fn collect(body: Body) -> Result<Bytes> {
+pub(super) async fn collect(body: Body) -> Result<Bytes> {
     let broken = |text: String| Error::Unavailable(Report::new(format!("a request broke off: {text}")));
     let collected = tokio::time::timeout(SILENCE_MAX, Limited::new(body, DOCUMENT_MAX).collect()).await;
     let collected = collected.map_err(|_| broken("nothing has come for 30 s".to_owned()))?;
@@ -305,7 +335,7 @@ fn done() -> Result<Answer> {
     document(&serde_json::json!({}))
 }
 
-fn document<T: serde::Serialize>(value: &T) -> Result<Answer> {
+pub(super) fn document<T: serde::Serialize>(value: &T) -> Result<Answer> {
     Ok(whole(StatusCode::OK, write(value)?))
 }
 

@@ -19,6 +19,8 @@ pub(super) enum Request {
     Commit(ServiceName, ImageId, ImageVerdict, Epoch),
     Judge(ServiceName, ImageId, ImageVerdict, Epoch),
     Remove(ServiceName, Epoch),
+    Offer(ServiceName, Epoch),
+    HandOver(ServiceName, ImageId, ImageVerdict, Epoch),
     Manifest(ServiceName, ImageId),
     Read { service: ServiceName, id: ImageId, part: String, offset: u64 },
 }
@@ -36,6 +38,10 @@ impl Request {
             (&Method::GET, [name]) => Self::List(service(name)?),
             (&Method::PUT, [name, "epoch"]) => Self::Claim(service(name)?, epoch()?),
             (&Method::POST, [name, "remove"]) => Self::Remove(service(name)?, epoch()?),
+            (&Method::POST, [name, "offer"]) => Self::Offer(service(name)?, epoch()?),
+            (&Method::PUT, [name, id, "hot"]) => {
+                Self::HandOver(service(name)?, image(id)?, verdict(parts)?, epoch()?)
+            }
             (&Method::POST, [name, id, "begin"]) => Self::Begin(service(name)?, image(id)?, epoch()?),
             (&Method::GET, [name, id, "manifest"]) => Self::Manifest(service(name)?, image(id)?),
             (&Method::PUT, [name, id, "manifest"]) => {

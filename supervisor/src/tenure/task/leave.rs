@@ -1,26 +1,29 @@
 //! A service on its way to another node, with the state of its last moment.
 //!
 //! ```text
-//! wish ─ who is there? ─ chosen ─ rehearsal: an image of the running service reaches a replica ─ the lease names the node
-//!      ─ suspended; that image reaches a replica; the lease says so ─ let go ─ the other node acquires, restores, serves
+//! wish ─ who is there? ─ chosen ─ rehearsal: an image of the running service reaches a replica ─ does a peer take it directly?
+//!      ─ the lease names the node ─ suspended; that image is hot at the peer, or reaches a replica; the lease says so ─ let go
+//!      ─ the other node acquires, restores, serves
 //! ```
 //!
 //! Until it is let go a failure leaves it here, running on; after that this node stands by, and brings it back from that very image if
 //! the other does not take it. A dead service, for which nothing helped here, goes without rehearsal and image.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use policies::id::NodeName;
+use policies::id::{ImageId, NodeName};
 use policies::lease::{Moment, holder};
 use policies::service::Event;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{Answer, Task, now, turn};
 use crate::notices::answer;
 use crate::service::Message;
 use crate::status::{Action, Answer as Answered};
 use crate::tenure::Wish;
+use crate::tenure::handing::{Handing, Wanted};
 
 /// States of a service that rests on purpose.
 const AT_REST: [&str; 2] = ["stopped", "suspended"];
@@ -36,6 +39,8 @@ const ASK_EVERY: Duration = Duration::from_millis(200);
 pub(super) struct Leaving {
     to: NodeName,
     stage: Stage,
+    /// It goes directly.
+    handing: Option<Arc<Handing>>,
     reply: Option<oneshot::Sender<Answered>>,
 }
 
@@ -97,8 +102,8 @@ impl Task {
             }
         };
         self.tell("handing-over", format!("the service goes to node {to}"));
-        self.leaving = Some(Leaving { to, stage: Stage::Rehearsing, reply: Some(reply) });
-        self.bring_to_a_replica(Action::Checkpoint, |image| Answer::Rehearsed(image.map(drop)));
+        self.leaving = Some(Leaving { to, stage: Stage::Rehearsing, handing: None, reply: Some(reply) });
+        self.bring_to_a_replica(Action::Checkpoint, Answer::Rehearsed);
     }
 
     /// Has an image made and waits until a replica has it.
@@ -121,11 +126,31 @@ impl Task {
         });
     }
 
-    pub(super) async fn rehearsed(&mut self, rehearsed: Result<(), String>) {
+    /// A peer may take it directly. That is asked, and made ready, while the service still runs.
+    pub(super) fn rehearsed(&mut self, rehearsed: Result<String, String>) {
+        let (Some(leaving), Some((holder, _))) = (&self.leaving, &self.holder) else { return };
+        let base = rehearsed.and_then(|id| ImageId::try_from(id.as_str()).map_err(|e| e.to_string()));
+        let base = match base {
+            Ok(base) => base,
+            Err(why) => return self.stay(&why),
+        };
+        let (service, node, epoch) = (self.service.clone(), leaving.to.clone(), holder.epoch());
+        let wanted = Wanted { service, epoch, node, base };
+        let (store, replicas) = (self.sources.store.clone(), self.sources.replicas.clone());
+        self.ask(move |_| async move {
+            let agreeing = timeout(PART_MAX, Handing::agree(&store, &replicas, wanted));
+            let agreed = agreeing.await.unwrap_or_else(|_| Err("no peer agrees in time".to_owned()));
+            Some(Answer::Agreed(agreed.map(Box::new)))
+        });
+    }
+
+    pub(super) async fn agreed(&mut self, agreed: Result<Box<Handing>, String>) {
         let Some(leaving) = &mut self.leaving else { return };
-        if let Err(why) = rehearsed {
-            return self.stay(&why);
+        if let Err(why) = &agreed {
+            tracing::info!(service = %self.service, "the service goes by the disk: {why}");
         }
+        leaving.handing = agreed.ok().map(|handing| Arc::new(*handing));
+        self.ground.tenures.hand_by(&self.service, leaving.handing.clone());
         leaving.stage = Stage::Suspending;
         // Whoever is named looks more often from now on.
         if let Some((_, held)) = &self.holder {
@@ -138,7 +163,8 @@ impl Task {
     pub(super) async fn left_in(&mut self, image: Result<String, String>) {
         match image {
             Ok(image) => {
-                self.tell("handed-over", format!("the service is handed over in image {image}"));
+                let how = self.handing().map_or_else(String::new, |handing| handing.told());
+                self.tell("handed-over", format!("the service is handed over in image {image}{how}"));
                 self.let_go_soon().await;
             }
             Err(why) => {
@@ -171,6 +197,7 @@ impl Task {
         leaving.stage = Stage::Gone;
         let to = leaving.to.clone();
         self.end("it was handed over").await;
+        self.keep_what_was_given();
         self.standby = turn::new_standby(&self.ground.cluster, &self.failover);
         self.resumed = false;
         self.wait_for_arrival(to);
@@ -200,6 +227,7 @@ impl Task {
         let Some(leaving) = self.leaving.take_if(|leaving| matches!(leaving.stage, Stage::Gone)) else {
             return;
         };
+        self.given_is_served();
         let to = leaving.to.clone();
         match arrived {
             Ok(()) => {
@@ -226,7 +254,12 @@ impl Task {
         }
     }
 
+    pub(super) fn handing(&self) -> Option<&Arc<Handing>> {
+        self.leaving.as_ref()?.handing.as_ref()
+    }
+
     fn stay(&mut self, why: &str) {
+        self.ground.tenures.hand_by(&self.service, None);
         let text = format!("the service stays here: {why}");
         self.tell("hand-over-failed", text.clone());
         if let Some(leaving) = self.leaving.take() {
@@ -248,7 +281,7 @@ impl Task {
             Ok(to) => {
                 self.tell("handing-over", format!("nothing helps here; the service is left to node {to}"));
                 self.unfit.for_a(self.window, now());
-                self.leaving = Some(Leaving { to, stage: Stage::Suspending, reply: None });
+                self.leaving = Some(Leaving { to, stage: Stage::Suspending, handing: None, reply: None });
                 self.let_go_soon().await;
             }
             Err(why) => {
