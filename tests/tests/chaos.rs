@@ -136,18 +136,14 @@ impl Cluster {
         }
     }
 
-    /// An image, acknowledged by at least one replica, and a number that is in it.
+    /// An image that counts as replicated, and a number that is in it.
     fn replicate(&self, client: &Client) -> (String, u64) {
         let holder = &self.nodes[self.holder()];
         let least = client.value();
         let image = fresh_image(holder);
-        wait_until(BACK_MAX, "a replica has it", || {
-            let replicas = holder.status(SERVICE)["replicas"].clone();
-            replicas
-                .as_array()
-                .into_iter()
-                .flatten()
-                .any(|replica| replica["newest"].as_str().is_some_and(|newest| newest >= image.as_str()))
+        wait_until(BACK_MAX, "a replica has it, and the lease says so", || {
+            let said = holder.status(SERVICE)["lease"]["replicated"].clone();
+            said.as_str().is_some_and(|newest| newest >= image.as_str())
         });
         (image, least)
     }

@@ -17,6 +17,9 @@ pub(crate) struct LeaseStatus {
     /// The same, suspended: its state waits in its newest image.
     #[serde(default)]
     pub(crate) suspended: bool,
+    /// What the lease says was acknowledged by a replica: whoever takes the service over begins from no older image.
+    #[serde(default)]
+    pub(crate) replicated: Option<String>,
     /// Of a standby: the image that lies ready for a take-over.
     pub(crate) prepared: Option<String>,
     /// Why a take-over could not begin at once, or the store cannot be asked.

@@ -41,14 +41,18 @@ impl Task {
             former.abort();
         }
         let legacy = self.legacy().await;
-        let (sent, service) = (now(), self.service.clone());
+        let (sent, service, tenures) = (now(), self.service.clone(), self.ground.tenures.clone());
         self.renewing = Some(self.ask(move |keeper| async move {
             let renewed = keeper.renew(&held, &legacy).await;
             if let Err(error) = &renewed {
                 tracing::warn!(%error, %service, "the lease was not renewed");
             }
             Some(Answer::Holder(match renewed {
-                Ok(()) => holder::Event::Renewed { sent },
+                Ok(()) => {
+                    let said = legacy.replicated.map(|image| image.image.to_string());
+                    tenures.set_status(&service, |status| status.replicated = said);
+                    holder::Event::Renewed { sent }
+                }
                 Err(engine::Error::Fenced(_)) => holder::Event::Superseded,
                 Err(_) => holder::Event::RenewalFailed,
             }))

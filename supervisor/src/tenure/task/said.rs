@@ -37,7 +37,9 @@ impl Task {
         }
         let holder = sighting.holding.as_ref().map(|holding| holding.node.to_string());
         let (epoch, at_rest) = (sighting.epoch.0, self.at_rest);
+        let replicated = legacy.replicated.as_ref().map(|image| image.image.to_string());
         self.ground.tenures.set_status(&self.service, |status| {
+            status.replicated = replicated;
             (status.holder, status.epoch) = (holder, epoch);
             status.stopped = at_rest == Some(AtRest::Stopped);
             status.suspended = at_rest == Some(AtRest::Suspended);
