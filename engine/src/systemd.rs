@@ -26,6 +26,8 @@ use crate::error::{Error, Report, Result};
 
 /// How long one question may take. A reload of all units of a large host takes seconds.
 const CALL_MAX: Duration = Duration::from_secs(30);
+/// How often a unit is read until nothing has changed meanwhile.
+const READS_MAX: usize = 3;
 /// How often a unit is looked at that is being started or stopped.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 const SERVICE: &str = "org.freedesktop.systemd1.Service";
@@ -215,14 +217,31 @@ async fn manager(connection: &Connection) -> zbus::Result<ManagerProxy<'_>> {
     ManagerProxy::builder(connection).cache_properties(CacheProperties::No).build().await
 }
 
+/// All that is asked is answered one after the other. What ended in between makes the rest old: then it is asked again.
 async fn read(connection: &Connection, path: &OwnedObjectPath) -> zbus::Result<Unit> {
+    for _ in 1..READS_MAX {
+        if let (unit, Under::Way) = read_once(connection, path).await? {
+            return Ok(unit);
+        }
+    }
+    Ok(read_once(connection, path).await?.0)
+}
+
+/// Whether what was under way with a unit as it was read still is.
+enum Under {
+    Way,
+    /// It has ended meanwhile.
+    Past,
+}
+
+async fn read_once(connection: &Connection, path: &OwnedObjectPath) -> zbus::Result<(Unit, Under)> {
     let unit = UnitProxy::builder(connection).path(path.clone())?;
     let unit = unit.cache_properties(CacheProperties::No).build().await?;
     let service = ServiceProxy::builder(connection).path(path.clone())?;
     let service = service.cache_properties(CacheProperties::No).build().await?;
     let load = Load::of(&unit.load_state().await?);
     if load != Load::Loaded {
-        return Ok(Unit { load, ..Unit::default() });
+        return Ok((Unit { load, ..Unit::default() }, Under::Way));
     }
     let (active, job, file, triggered_by, left, entered) = tokio::try_join!(
         unit.active_state(),
@@ -249,10 +268,11 @@ async fn read(connection: &Connection, path: &OwnedObjectPath) -> zbus::Result<U
         service.syslog_identifier(),
         service.exec_start(),
     )?;
-    Ok(Unit {
+    let (job, under) = job_kind(connection, job).await;
+    let unit = Unit {
         load,
         active,
-        job: job_kind(connection, job).await,
+        job,
         unit_file: file,
         sockets: triggered_by.into_iter().filter(|unit| unit.ends_with(".socket")).collect(),
         entered,
@@ -269,17 +289,23 @@ async fn read(connection: &Connection, path: &OwnedObjectPath) -> zbus::Result<U
         dynamic_user,
         log_name,
         command: commands.into_iter().next().map(|command| command.1).unwrap_or_default(),
-    })
+    };
+    Ok((unit, under))
 }
 
-/// What is under way with a unit, if anything. One that has ended meanwhile is none.
-async fn job_kind(connection: &Connection, (id, path): (u32, OwnedObjectPath)) -> Option<JobKind> {
+/// What is under way with a unit, if anything.
+async fn job_kind(connection: &Connection, (id, path): (u32, OwnedObjectPath)) -> (Option<JobKind>, Under) {
     if id == 0 {
-        return None;
+        return (None, Under::Way);
     }
-    let job = JobProxy::builder(connection).path(path).ok()?;
-    let job = job.cache_properties(CacheProperties::No).build().await.ok()?;
-    job.job_type().await.ok().map(|kind| JobKind::of(&kind))
+    let kind = async {
+        let job = JobProxy::builder(connection).path(path)?;
+        job.cache_properties(CacheProperties::No).build().await?.job_type().await
+    };
+    match kind.await {
+        Ok(kind) => (Some(JobKind::of(&kind)), Under::Way),
+        Err(_) => (None, Under::Past),
+    }
 }
 
 /// What is not even loaded has neither a state nor processes.
