@@ -220,7 +220,7 @@ async fn manager(connection: &Connection) -> zbus::Result<ManagerProxy<'_>> {
 /// All that is asked is answered one after the other. What ended in between makes the rest old: then it is asked again.
 async fn read(connection: &Connection, path: &OwnedObjectPath) -> zbus::Result<Unit> {
     for _ in 1..READS_MAX {
-        if let (unit, Under::Way) = read_once(connection, path).await? {
+        if let (unit, Reading::Present) = read_once(connection, path).await? {
             return Ok(unit);
         }
     }
@@ -228,20 +228,20 @@ async fn read(connection: &Connection, path: &OwnedObjectPath) -> zbus::Result<U
 }
 
 /// Whether what was under way with a unit as it was read still is.
-enum Under {
-    Way,
+enum Reading {
+    Present,
     /// It has ended meanwhile.
-    Past,
+    Outdated,
 }
 
-async fn read_once(connection: &Connection, path: &OwnedObjectPath) -> zbus::Result<(Unit, Under)> {
+async fn read_once(connection: &Connection, path: &OwnedObjectPath) -> zbus::Result<(Unit, Reading)> {
     let unit = UnitProxy::builder(connection).path(path.clone())?;
     let unit = unit.cache_properties(CacheProperties::No).build().await?;
     let service = ServiceProxy::builder(connection).path(path.clone())?;
     let service = service.cache_properties(CacheProperties::No).build().await?;
     let load = Load::of(&unit.load_state().await?);
     if load != Load::Loaded {
-        return Ok((Unit { load, ..Unit::default() }, Under::Way));
+        return Ok((Unit { load, ..Unit::default() }, Reading::Present));
     }
     let (active, job, file, triggered_by, left, entered) = tokio::try_join!(
         unit.active_state(),
@@ -268,7 +268,7 @@ async fn read_once(connection: &Connection, path: &OwnedObjectPath) -> zbus::Res
         service.syslog_identifier(),
         service.exec_start(),
     )?;
-    let (job, under) = job_kind(connection, job).await;
+    let (job, reading) = job_kind(connection, job).await;
     let unit = Unit {
         load,
         active,
@@ -290,21 +290,21 @@ async fn read_once(connection: &Connection, path: &OwnedObjectPath) -> zbus::Res
         log_name,
         command: commands.into_iter().next().map(|command| command.1).unwrap_or_default(),
     };
-    Ok((unit, under))
+    Ok((unit, reading))
 }
 
 /// What is under way with a unit, if anything.
-async fn job_kind(connection: &Connection, (id, path): (u32, OwnedObjectPath)) -> (Option<JobKind>, Under) {
+async fn job_kind(connection: &Connection, (id, path): (u32, OwnedObjectPath)) -> (Option<JobKind>, Reading) {
     if id == 0 {
-        return (None, Under::Way);
+        return (None, Reading::Present);
     }
     let kind = async {
         let job = JobProxy::builder(connection).path(path)?;
         job.cache_properties(CacheProperties::No).build().await?.job_type().await
     };
     match kind.await {
-        Ok(kind) => (Some(JobKind::of(&kind)), Under::Way),
-        Err(_) => (None, Under::Past),
+        Ok(kind) => (Some(JobKind::of(&kind)), Reading::Present),
+        Err(_) => (None, Reading::Outdated),
     }
 }
 
