@@ -6,12 +6,14 @@
 
 mod checkpoint;
 mod commit;
+mod ending;
 mod files;
 mod freezes;
 mod judge;
 mod keep;
 mod naming;
 mod restore;
+mod words;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,7 +29,7 @@ use engine::journal::{Journal, Record};
 use engine::runtime::{Ended, Handle, Instance, Outside};
 use policies::id::{Attempt, ImageId, ServiceName};
 use policies::reclaim::Intent;
-use policies::service::{CheckpointReason, Command, Event, Exit, Failure, FailureKind};
+use policies::service::{CheckpointReason, Command, Event};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
@@ -35,6 +37,7 @@ pub(crate) use commit::mebibytes;
 pub(crate) use freezes::{FreezeMark, Freezes};
 pub(crate) use judge::incompatible;
 pub(crate) use naming::{image_id, now, wall_time};
+pub(crate) use words::{exit, failure};
 
 use judge::Judge;
 
@@ -367,71 +370,6 @@ impl Shared {
         }
     }
 
-    /// Whatever is under way is ended with the service's processes; what is left of it is cleared after it has
-    /// let go.
-    async fn kill(&self, paused: bool) -> engine::Result<()> {
-        let runtime = Arc::clone(&self.parts().runtime);
-        if self.acting.try_lock().is_err() {
-            runtime.kill().await?;
-        }
-        let _acting = self.acting.lock().await;
-        self.intend(Intent::Recovering, None, None, paused).await?;
-        fail_point("kill.intended");
-        runtime.kill().await?;
-        fail_point("kill.killed");
-        self.node.tenures.unguard(&self.name).await;
-        *lock(&self.instance) = None;
-        self.undo_files().await
-    }
-
-    async fn stop(&self, suspended_in: Option<ImageId>, paused: bool) -> engine::Result<()> {
-        let _acting = self.acting.lock().await;
-        let parts = self.parts();
-        let image = suspended_in.map(|image| image.to_string());
-        let (during, afterwards) = match image {
-            Some(_) => (Intent::Suspended, Intent::Suspended),
-            None => (Intent::Stopping, Intent::Stopped),
-        };
-        self.intend(during, image.clone(), self.instance(), paused).await?;
-        fail_point("stop.intended");
-        if let Some(instance) = self.instance().filter(|_| image.is_none()) {
-            self.ask_to_end(&instance).await?;
-        }
-        self.clear_away().await?;
-        if image.is_none() {
-            parts.runtime.give_up_suspended().await?;
-        }
-        self.undo_files().await?;
-        self.intend(afterwards, image, None, paused).await
-    }
-
-    async fn end(&self, instance: Instance) -> engine::Result<()> {
-        let _acting = self.acting.lock().await;
-        let paused = self.node.journal.read(&self.name)?.is_some_and(|record| record.paused);
-        self.intend(Intent::Ending, None, Some(instance.clone()), paused).await?;
-        fail_point("end.intended");
-        if instance.handle.is_alive() {
-            self.ask_to_end(&instance).await?;
-        }
-        self.clear_away().await?;
-        self.undo_files().await?;
-        fail_point("end.ended");
-        self.intend(Intent::Ended, None, None, paused).await
-    }
-
-    async fn ask_to_end(&self, instance: &Instance) -> engine::Result<()> {
-        let parts = self.parts();
-        instance.stop(parts.stop_signal, parts.policy.stop_timeout).await
-    }
-
-    async fn clear_away(&self) -> engine::Result<()> {
-        let parts = self.parts();
-        parts.runtime.kill().await?;
-        self.node.tenures.unguard(&self.name).await;
-        *lock(&self.instance) = None;
-        parts.runtime.remove().await
-    }
-
     /// Writes down what is about to be done.
     async fn intend(
         &self,
@@ -527,31 +465,6 @@ impl Shared {
 
     fn instance(&self) -> Option<Instance> {
         lock(&self.instance).clone()
-    }
-}
-
-/// An error in the policies' words.
-pub(crate) fn failure(error: &engine::Error) -> Failure {
-    let kind = match error {
-        engine::Error::Unavailable(_) => FailureKind::Unavailable,
-        engine::Error::Refused(_) => FailureKind::Refused,
-        engine::Error::Corrupt(_) => FailureKind::Corrupt,
-        engine::Error::Fenced(_) => FailureKind::Fenced,
-        engine::Error::Invalid(_) => FailureKind::Invalid,
-        engine::Error::Internal(_) => FailureKind::Internal,
-    };
-    Failure::new(kind, error.to_string())
-}
-
-/// A raw wait status in the policies' words.
-pub(crate) fn exit(ended: Ended) -> Exit {
-    match ended.status {
-        Some(status) if libc::WIFEXITED(status) => Exit::Code(libc::WEXITSTATUS(status)),
-        Some(status) if libc::WIFSIGNALED(status) => match libc::WTERMSIG(status) {
-            libc::SIGKILL if ended.out_of_memory => Exit::OutOfMemory,
-            signal => Exit::Signal(signal),
-        },
-        Some(_) | None => Exit::Unknown,
     }
 }
 
