@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use system_tests::bad_days::{Counter, Site, Tmpfs};
+use system_tests::bad_days::{Counter, Site, Tmpfs, said};
 use system_tests::{wait_for, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -47,6 +47,35 @@ fn commits_fail_and_go_on_when_there_is_room_again() {
     disk.empty();
     wait_until(LIMIT, "commits go on", || node.events_of("counter", "image-durable").len() > before);
     assert!(node.cli(&["verify", &durable]).status.success());
+}
+
+/// It runs on, and with its connections: the image that was to be the last one has them as they were, and is not the first choice.
+#[test]
+fn a_service_that_cannot_be_put_away_runs_on_and_comes_back_from_another_image() {
+    let Some(mut node) = Site::or_skip() else { return };
+    let Some(disk) = Tmpfs::mount(&node.folder().join("store"), "24m") else { return };
+    let counter =
+        Counter::new("counter", &node).memory(4 << 20).checkpoint("interval = \"never\"\ntrial = false");
+    let store =
+        format!("[store]\npath = \"{}\"\nmin_free = 0\ncompression = \"none\"\n", disk.path().display());
+    node.configure(&format!("{store}{}", counter.toml()));
+    node.start();
+    counter.healthy(&node);
+    let number = counter.count_to(3);
+    node.checkpoint("counter");
+    let good = node.wait_event("counter", "image-durable").image;
+    disk.fill();
+    counter.count_to(5);
+
+    let refused = node.cli(&["suspend", "counter"]);
+
+    assert!(!refused.status.success() && said(&refused).contains("space"), "{}", said(&refused));
+    counter.healthy(&node);
+    assert!(counter.number() >= 5, "it runs on");
+    node.kill_service("counter");
+    let back = node.wait_event("counter", "recovered");
+    assert_eq!(back.image, good, "{}", back.text);
+    assert_eq!(counter.number(), number);
 }
 
 /// Not even the folders of an image have room: the checkpoint fails, says so, and the service runs on.

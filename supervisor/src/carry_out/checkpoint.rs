@@ -108,6 +108,7 @@ impl Shared {
                     let image = planned.image.clone();
                     tokio::spawn(async move { handing.take_back(&image).await });
                 }
+                self.outlived(planned.image).await;
                 self.intend(Intent::Running, None, self.instance(), paused).await?;
                 self.list().await;
                 return Err(error);
@@ -132,6 +133,15 @@ impl Shared {
             }
         };
         Ok((facts(hot, planned.taken_at, durable), dumped.pause))
+    }
+
+    /// An image that was to be the last one, if it is there, holds connections with which the service has gone on: it is not the first choice.
+    async fn outlived(&self, image: ImageId) {
+        let store = self.node.store.clone();
+        let marked = blocking(move || store.set_verdict(&image, ImageVerdict::Suspect)).await;
+        if let Err(error) = marked {
+            tracing::debug!(%error, "the last image was not kept");
+        }
     }
 
     fn running_instance(&self) -> engine::Result<Instance> {
