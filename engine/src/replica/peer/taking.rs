@@ -22,6 +22,9 @@ use crate::replica::{CHUNKS_WAITING, Chunks, joined};
 /// How long a base is held ready for a hand-over that was agreed to: the service is frozen and dumped meanwhile.
 const READY_MAX: Duration = Duration::from_secs(120);
 
+/// How much of what is refused is read all the same: whoever still sends does not listen, and would take the end of the connection for silence.
+const READ_PAST_MAX: usize = 64 << 20;
+
 /// Of each service the base that was agreed on. Clones are the same.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Bases {
@@ -71,8 +74,26 @@ impl Receiver {
         verdict: ImageVerdict,
         (epoch, body): (Epoch, Body),
     ) -> Result<Answer> {
-        self.let_in(&service, epoch).await?;
-        let agreed = self.bases.take(&service);
+        let mut chunks = watched(body, SILENCE_MAX, "the peer".to_owned());
+        let taken = self.take_hot((&service, &id), verdict, (epoch, &mut chunks)).await;
+        if taken.is_err() {
+            read_past(&mut chunks).await;
+        }
+        taken?;
+        fail_point("handover.sealed");
+        // Whoever listened has ended; so do we.
+        let _ = self.arrived.send(Arrived { service, id, epoch }).await;
+        document(&serde_json::json!({}))
+    }
+
+    async fn take_hot(
+        &self,
+        (service, id): (&ServiceName, &ImageId),
+        verdict: ImageVerdict,
+        (epoch, chunks): (Epoch, &mut Chunks),
+    ) -> Result<()> {
+        self.let_in(service, epoch).await?;
+        let agreed = self.bases.take(service);
         let (base, seed) = agreed.map_or((None, None), |agreed| (Some(agreed.base), agreed.seed));
         let (store, of) = (self.store.clone(), (service.clone(), id.clone()));
         let take = move |from: &mut dyn Read| {
@@ -80,14 +101,9 @@ impl Receiver {
             // Of those that are there the ladder takes the newest good one.
             store.set_verdict(&of.1, verdict)
         };
-        let taken = read_by(watched(body, SILENCE_MAX, "the peer".to_owned()), take).await;
-        taken.map_err(refused)?;
+        read_by(chunks, take).await.map_err(refused)?;
         // A newer holder may have come meanwhile: then it does not count.
-        self.let_in(&service, epoch).await?;
-        fail_point("handover.sealed");
-        // Whoever listened has ended; so do we.
-        let _ = self.arrived.send(Arrived { service, id, epoch }).await;
-        document(&serde_json::json!({}))
+        self.let_in(service, epoch).await
     }
 }
 
@@ -129,7 +145,7 @@ fn refused(error: Error) -> Error {
 
 /// Has what comes read on a thread for blocking work.
 async fn read_by<T: Send + 'static>(
-    mut chunks: Chunks,
+    chunks: &mut Chunks,
     work: impl FnOnce(&mut dyn Read) -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
@@ -142,6 +158,16 @@ async fn read_by<T: Send + 'static>(
     }
     drop(sender);
     joined(working.await)
+}
+
+async fn read_past(chunks: &mut Chunks) {
+    let mut left = READ_PAST_MAX;
+    while let Some(Ok(chunk)) = chunks.next().await {
+        match left.checked_sub(chunk.len()) {
+            Some(less) => left = less,
+            None => return,
+        }
+    }
 }
 
 /// A reader of what comes; a break is an error, not an end.
