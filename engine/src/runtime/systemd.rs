@@ -7,7 +7,7 @@
 //! ```
 //!
 //! See `docs/decisions/0011-units.md`. What it refuses: writing to the unit itself, and dumping what could not be restored
-//! ([`fitness`]).
+//! (`fitness`).
 
 mod drop_in;
 mod fitness;
