@@ -73,21 +73,16 @@ impl Store {
         Ok(self.places().services()?.into_iter().collect())
     }
 
-    /// Images that are hot and not durable, oldest first: after a restart of ours they wait to be committed.
+    /// Images of one service that are hot and not durable, oldest first: they wait to be committed.
     ///
     /// # Errors
     /// When the folders cannot be read.
-    pub fn uncommitted(&self) -> Result<Vec<(ServiceName, ImageId)>> {
-        let mut found = Vec::new();
-        for service in self.services()? {
-            let ids = self.places().hot_images(&service)?;
-            let waiting = ids.into_iter().filter(|id| {
-                !self.places().is_durable(&service, id)
-                    && marks::read(self.places(), &service, id).damaged.is_none()
-            });
-            found.extend(waiting.map(|id| (service.clone(), id)));
-        }
-        Ok(found)
+    pub fn uncommitted(&self, service: &ServiceName) -> Result<Vec<ImageId>> {
+        let places = self.places();
+        let waiting = |id: &ImageId| {
+            !places.is_durable(service, id) && marks::read(places, service, id).damaged.is_none()
+        };
+        Ok(places.hot_images(service)?.into_iter().filter(waiting).collect())
     }
 }
 

@@ -86,7 +86,7 @@ async fn a_hot_image_is_one_there_when_it_is_answered() {
     assert!(given.sent < 50_000 && given.referenced > BIG as u64 - 50_000, "{given:?}");
     let there = &two.remote.own;
     assert!(contents(there, &two.hot.id) == two.here.contents(&two.hot.id));
-    assert!(there.uncommitted().expect("read").iter().any(|(_, id)| *id == two.hot.id));
+    assert!(there.uncommitted(&service()).expect("read").contains(&two.hot.id));
     let listed = there.list(&service()).expect("listed").remove(0).facts;
     assert_eq!((listed.id, listed.verdict), (two.hot.id.clone(), ImageVerdict::Good));
     assert_eq!(two.remote.arrived.recv().await.expect("told").id, two.hot.id);

@@ -40,8 +40,8 @@ pub(super) async fn commit_on(shared: Arc<Shared>) {
 /// The newest image that is not durable, and those behind it.
 async fn waiting(shared: &Arc<Shared>) -> Option<(ImageId, Vec<ImageId>)> {
     let (store, name) = (shared.node.store.clone(), shared.name.clone());
-    let uncommitted = match blocking(move || store.uncommitted()).await {
-        Ok(uncommitted) => uncommitted,
+    let mut own = match blocking(move || store.uncommitted(&name)).await {
+        Ok(own) => own,
         Err(error) => {
             let text = format!("the store cannot be read: {error}");
             shared
@@ -51,8 +51,6 @@ async fn waiting(shared: &Arc<Shared>) -> Option<(ImageId, Vec<ImageId>)> {
             return None;
         }
     };
-    let mut own: Vec<ImageId> =
-        uncommitted.into_iter().filter(|(s, _)| *s == name).map(|(_, id)| id).collect();
     let newest = own.pop()?;
     Some((newest, own))
 }

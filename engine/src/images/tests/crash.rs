@@ -222,8 +222,8 @@ fn look(store: &Store, id: &str) -> Found {
 }
 
 fn assert_usable(store: &Store, found: Found, what: &str) {
-    let waiting = store.uncommitted().expect("listed");
-    assert_eq!(waiting, if found == Found::Hot { vec![(service(), image("a-2"))] } else { vec![] }, "{what}");
+    let waiting = store.uncommitted(&service()).expect("listed");
+    assert_eq!(waiting, if found == Found::Hot { vec![image("a-2")] } else { vec![] }, "{what}");
     match found {
         Found::Nothing => drop(store.open_for_restore(&image("a-2")).expect_err(what)),
         Found::Hot | Found::Durable | Found::Both => {

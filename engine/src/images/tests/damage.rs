@@ -233,7 +233,7 @@ fn a_hot_copy_that_was_touched_and_has_no_other_is_damaged() {
         assert!(!fixture.image("a-1").exists(), "{touched}: made durable");
         assert_eq!(store.open_for_restore(&image("a-1")).expect_err(touched).kind(), "corrupt");
         assert!(store.list(&service()).expect("listed")[0].facts.damaged, "{touched}");
-        assert_eq!(store.uncommitted().expect("listed"), [], "{touched}: offered for a commit");
+        assert_eq!(store.uncommitted(&service()).expect("listed"), [], "{touched}: offered for a commit");
     }
 }
 

@@ -49,7 +49,7 @@ fn a_hot_image_is_used_as_it_is_and_without_a_copy() {
     let prepared = store.open_for_restore(&image("a-1")).expect("it can be restored");
     assert_eq!((prepared.source(), prepared.criu_dir()), (Source::Hot, &*fixture.hot("a-1").join("criu")));
     assert!(Content::of(&prepared) == Content::varied(1));
-    assert_eq!(store.uncommitted().expect("listed"), [(service(), image("a-1"))]);
+    assert_eq!(store.uncommitted(&service()).expect("listed"), [image("a-1")]);
 }
 
 #[test]

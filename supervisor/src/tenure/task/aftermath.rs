@@ -29,9 +29,8 @@ impl Task {
             let Ok(_turn) = commits.acquire_owned().await else { return };
             let of = service.clone();
             let kept = blocking(move || {
-                let mut waiting = store.uncommitted()?.into_iter().filter(|(service, _)| *service == of);
                 // The newest is the one; what is older is overtaken by it.
-                let Some((_, id)) = waiting.next_back() else { return Ok(None) };
+                let Some(id) = store.uncommitted(&of)?.pop() else { return Ok(None) };
                 store.commit(&id, &AtomicBool::new(false))?;
                 store.forget_overtaken(&of, &id)?;
                 Ok(Some(id))
